@@ -1,0 +1,48 @@
+# The two commands of the README are `make demo` and `make test`; each sets up what it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?=
+bin := .venv/bin
+demo_data := .cache/photographs
+
+.PHONY: help setup demo test check lint types layers bench lock clean
+
+help: ## these lines
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
+
+setup: ## make .venv: hashed requirements, Horovod built once, this package
+	@PYTHON="$(PYTHON)" requirements/install.sh
+
+demo: setup ## train ResNet50 on an emulated heterogeneous cluster of three hosts; needs no AWS
+	@$(bin)/python recipes/resnet50_imagenet/prepare.py --output $(demo_data) --images 768 --image-size 160
+	@PATH="$(CURDIR)/$(bin):$$PATH" $(bin)/hetero-tfdata emulate \
+	  --group data_group=ml.c5.18xlarge:2 --group dnn_group=ml.p4d.24xlarge:1 \
+	  --distribution dnn_group --processes-per-host 2 --isolation process --timeout-s 900 --output out/demo \
+	  --channel train=$(demo_data)/train --channel validation=$(demo_data)/validation \
+	  -p epochs=3 -p steps-per-epoch=12 -p batch-size=16 -p image-size=64 -p learning-rate=0.01 \
+	  --source-dir recipes/resnet50_imagenet launcher.py
+
+test: setup ## the tests
+	@$(bin)/python -m pytest
+
+check: lint types layers test ## lint, types, layers, tests
+
+lint: setup
+	@$(bin)/ruff check . && $(bin)/ruff format --check .
+
+types: setup
+	@$(bin)/mypy
+
+layers: setup
+	@$(bin)/lint-imports --no-cache
+
+bench: setup ## the benchmarks
+	@echo "no benchmark yet"
+
+lock: setup ## write requirements/dev.txt anew from requirements/dev.in
+	@cd requirements && ../$(bin)/uv pip compile dev.in --override overrides.txt --universal --python-version 3.10 \
+	  --generate-hashes --no-emit-package horovod --no-header -q -o dev.txt
+
+clean: ## remove what make made here (the built Horovod stays in the user's cache)
+	@rm -rf .venv .cache out build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

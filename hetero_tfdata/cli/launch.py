@@ -1,0 +1,50 @@
+"""Runs this host's part of the job: on data hosts the servers, on training hosts SCRIPT with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+
+from hetero_tfdata.errors import ConfigurationError
+from hetero_tfdata.launch.entry import launch
+
+SUMMARY = "run this host's part of a job: servers on data hosts, the script on training hosts"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options come before SCRIPT; everything after it is the script's."""
+    parser.add_argument(
+        "--preload",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="load the module's custom operations into every server process (tensorflow_addons is loaded where it is installed)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="worker processes per serving host (default: one for every 8 usable CPUs)",
+    )
+    parser.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        metavar="GROUP=ROLE",
+        help="the role of an instance group: data, training or ignored (default: after the distribution, then after the names "
+        "data_group and dnn_group)",
+    )
+    parser.add_argument("script", metavar="SCRIPT", help="the training script")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="its arguments")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plays this host's part; the exit code is the script's on training hosts, 0 or 1 on data hosts."""
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ConfigurationError(f"--workers: expected at least 1, got {arguments.workers}")
+    roles = {}
+    for item in arguments.role:
+        name, separator, role = item.partition("=")
+        if not separator:
+            raise ConfigurationError(f"--role: expected GROUP=ROLE such as cpu_hosts=data, got {item!r}")
+        roles[name] = role
+    return launch(arguments.script, arguments.arguments, preload=arguments.preload, workers=arguments.workers, roles=roles)

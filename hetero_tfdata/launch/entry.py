@@ -1,0 +1,70 @@
+"""The one entry point: what a host does follows from its role, and its exit code from the job's outcome.
+
+data host      servers; follows the leader; exits 0 when training succeeded, 1 when it failed or its host was lost
+leader         runs the script; publishes the outcome and waits until the data hosts know it
+other ranks    run the script and report its end to the leader
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hetero_tfdata.cluster.topology import Cluster, Role
+from hetero_tfdata.errors import ConfigurationError, HeteroTFDataError
+from hetero_tfdata.launch.data_host import serve
+from hetero_tfdata.launch.job import Deadlines, Job
+from hetero_tfdata.launch.outcome import write_failure
+from hetero_tfdata.launch.training_host import lead, run_alone, take_part
+
+__all__ = ["launch"]
+
+
+def launch(
+    script: str,
+    arguments: Sequence[str] = (),
+    *,
+    preload: Sequence[str] = (),
+    workers: int | None = None,
+    roles: Mapping[str, Role | str] | None = None,
+    deadlines: Deadlines | None = None,
+) -> int:
+    """Plays this host's part in the job and returns its exit code.
+
+    Args:
+        script: the training script, a path.
+        arguments: its arguments.
+        preload: modules whose custom operations the servers load before they serve.
+        workers: worker processes per serving host; by default after the CPUs that the host may use.
+        roles: group name -> role, where the names don't tell.
+        deadlines: how long to wait for what.
+
+    Raises:
+        ConfigurationError: no such script, or the cluster's configuration can't be right.
+        PortInUseError: a port of this host is taken.
+    """
+    try:
+        if not Path(script).is_file():
+            raise ConfigurationError(f"expected a training script, there is no file {script!r} in {os.getcwd()}")
+        cluster = Cluster.discover(roles=roles)
+        job = Job(
+            cluster,
+            script,
+            tuple(arguments),
+            tuple(preload),
+            workers,
+            {name: Role(role) for name, role in (roles or {}).items()},
+            deadlines or Deadlines(),
+        )
+        if cluster.role is Role.IGNORED:
+            job.log(f"group {cluster.group.name!r} takes no part in this job")
+            return 0
+        if cluster.role is Role.DATA:
+            return serve(job)
+        if cluster.dispatcher_host is None:
+            return run_alone(job)
+        return lead(job) if cluster.is_leader else take_part(job)
+    except HeteroTFDataError as error:
+        write_failure(str(error))
+        raise

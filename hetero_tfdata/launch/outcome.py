@@ -1,0 +1,70 @@
+"""What a job came to, and the files in which a host leaves it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from dataclasses import dataclass
+
+from hetero_tfdata.cluster import sagemaker
+from hetero_tfdata.cluster.topology import Cluster
+from hetero_tfdata.launch.health import HealthServer, Phase, RankReport
+from hetero_tfdata.launch.job import Job
+from hetero_tfdata.service.supervisor import Supervisor
+
+__all__ = ["Outcome", "publish", "sentence", "write_failure", "write_served"]
+
+_FAILURE_CHARACTERS = 1024  # SageMaker shows no more of the file
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the job ended, with the first cause of a failure."""
+
+    succeeded: bool
+    reason: str | None = None
+
+
+def publish(job: Job, health: HealthServer, outcome: Outcome) -> None:
+    """Tells the followers, the log and, where it failed, SageMaker's failure file."""
+    if not outcome.succeeded:
+        write_failure(outcome.reason or "the job failed")
+    health.publish(Phase.SUCCEEDED if outcome.succeeded else Phase.FAILED, outcome.reason)
+    job.log("training succeeded" if outcome.succeeded else f"the job failed: {outcome.reason}")
+
+
+def sentence(report: RankReport) -> str:
+    """A rank's failure in one sentence."""
+    return f"rank {report.rank} on {report.host} failed: {report.reason or f'exit code {report.exit_code}'}"
+
+
+def write_failure(reason: str) -> None:
+    """Writes SageMaker's failure file, unless the script wrote one itself; outside SageMaker there is no folder for it."""
+    path = sagemaker.failure_file(os.environ)
+    if path.parent.is_dir() and not path.exists():
+        with contextlib.suppress(OSError):
+            path.write_text(reason[:_FAILURE_CHARACTERS])
+
+
+def write_served(cluster: Cluster, servers: Supervisor) -> None:
+    """Writes what this host served among the files that SageMaker uploads when the job ends:
+    output/data/hetero_tfdata/HOST.json with host, group, role, batches_served, workers."""
+    folder = sagemaker.output_data_dir(os.environ)
+    if not folder.parent.is_dir():
+        return
+    report = {
+        "host": cluster.current_host,
+        "group": cluster.group.name,
+        "role": cluster.role.value,
+        "batches_served": servers.batches_served,
+        "workers": servers.report(),
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    with contextlib.suppress(OSError):
+        path = folder / "hetero_tfdata" / f"{cluster.current_host}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(report, indent=1))
+        temporary.replace(path)

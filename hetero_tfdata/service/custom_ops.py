@@ -1,0 +1,57 @@
+"""Loads the custom operations of a module, without which a process can't run a graph that names them."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["is_installed", "load"]
+
+
+def is_installed(module: str) -> bool:
+    """Whether the module could be imported; it is not."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def load(module: str, log: Callable[[str], None]) -> None:
+    """Imports the module, which is how libraries of operations load themselves.
+
+    TensorFlow Addons is the exception: its Python modules load their libraries only when first called, and importing them
+    takes seconds. Its libraries are loaded themselves, and one that this TensorFlow can't load is only logged.
+    """
+    if module != "tensorflow_addons":
+        importlib.import_module(module)
+        return
+    import tensorflow as tf
+
+    _load_cuda_runtime()
+    refused = []
+    for folder in _folders(module):
+        for library in sorted((folder / "custom_ops").glob("*/_*_op*.so")):
+            try:
+                tf.load_op_library(str(library))
+            except tf.errors.NotFoundError as error:
+                refused.append(f"{library.name} ({error.message.rpartition(': ')[2]})")
+    if refused:
+        log(f"tensorflow_addons: this TensorFlow can't load {', '.join(refused)}")
+
+
+def _load_cuda_runtime() -> None:
+    """Most of the addons' libraries hold GPU kernels too and name symbols of the CUDA runtime (__cudaUnregisterFatBinary),
+    which TensorFlow's CPU build lacks. With nvidia-cuda-runtime-cu12 installed they load there as well, without a GPU
+    (probed: TF 2.15.1 + TFA 0.23.0, all 8 libraries instead of 2)."""
+    if is_installed("nvidia.cuda_runtime"):
+        for folder in _folders("nvidia.cuda_runtime"):
+            for library in sorted((folder / "lib").glob("libcudart.so.*")):
+                ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
+def _folders(module: str) -> list[Path]:
+    spec = importlib.util.find_spec(module)
+    return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]

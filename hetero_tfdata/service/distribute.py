@@ -1,0 +1,234 @@
+"""distribute(): the one changed line of a training script."""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hetero_tfdata.cluster.topology import Cluster, Role
+from hetero_tfdata.errors import ConfigurationError
+from hetero_tfdata.service.lifeline import Lifeline, hold
+from hetero_tfdata.service.servers import SERVED_COUNTER_FD
+from hetero_tfdata.service.supervisor import Supervisor
+from hetero_tfdata.service.wire import Wire
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["LAUNCHED_VARIABLE", "distribute"]
+
+# Set for the training script by `launch`, which then owns this host's servers.
+LAUNCHED_VARIABLE = "HETERO_TFDATA_LAUNCHED"
+
+_PROCESSING_MODES = ("dynamic", "off")
+
+_log = logging.getLogger("hetero_tfdata")
+
+
+def distribute(
+    *,
+    processing_mode: str = "dynamic",
+    job_name: str | None = None,
+    compression: str | None = None,
+    wire: Wire | None = None,
+    service: str | None = None,
+    cluster: Cluster | None = None,
+    ready_timeout_s: float = 1200.0,
+) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
+    """Runs a dataset where the job's CPUs are, for `Dataset.apply`.
+
+    In a heterogeneous job the dataset runs on the data hosts. With several ranks and no data hosts it runs in workers on the
+    ranks' own hosts. In both cases all ranks share one stream: each element goes to exactly one rank, whichever asks first,
+    so an epoch is one pass over the data for all ranks together. In one process without data hosts (a laptop, a notebook, a
+    one-GPU job) the dataset is returned as it is.
+
+    Every rank has to make the same calls in the same order of lines; a call on the leader alone (validation) is fine. Put
+    `shuffle`, `repeat` and `batch` before this line; what depends on one place (`take`, `skip`, `enumerate`) after it.
+
+    Args:
+        processing_mode: "dynamic": the workers split the source files or elements among them, each is seen once per pass;
+            "off": each worker runs the whole dataset.
+        job_name: shares one stream among all processes that use the same name on the same service; they must pass the same
+            dataset. By default a name that is unique to this run and to the line that calls.
+        compression: "none", "auto" or "snappy"; wins over the wire's.
+        wire: how batches travel.
+        service: "grpc://host:port" of a dispatcher; nothing is then discovered or started.
+        cluster: instead of `Cluster.discover()`.
+        ready_timeout_s: seconds to wait for the dispatcher, a worker on every serving host, and rank 0's registration. The
+            default is for hosts of one SageMaker job that come up 20 minutes apart.
+
+    Returns:
+        A function from dataset to dataset with the same element_spec; the order of elements is not kept, and the cardinality
+        is unknown.
+
+    Raises:
+        ConfigurationError: an argument, or the cluster's configuration, can't be right; or TensorFlow is missing.
+        NotReadyError: (when applied) somebody is missing at the deadline; says who, at what address.
+        PortInUseError: (when applied, several ranks without `hetero-tfdata launch`) no port for a server.
+    """
+    if processing_mode not in _PROCESSING_MODES:
+        raise ConfigurationError(
+            f"processing_mode: expected one of {', '.join(_PROCESSING_MODES)}, got {processing_mode!r}. The static modes of "
+            "tf.data service need a fixed list of workers that read their own files; they do not fit data hosts"
+        )
+    if not ready_timeout_s > 0:
+        raise ConfigurationError(f"ready_timeout_s: expected seconds above 0, got {ready_timeout_s!r}")
+    wire = Wire() if wire is None else wire
+    if compression is not None:
+        wire = Wire(compression=compression)
+    call_name = _call_name()
+
+    def transformation(dataset: tf.data.Dataset) -> tf.data.Dataset:
+        here = cluster if cluster is not None else Cluster.discover()
+        if here.role is not Role.TRAINING:
+            raise ConfigurationError(
+                f"distribute() was called on {here.current_host} of group {here.group.name!r}, which has the role "
+                f"{here.role.value}: start the script on every host with `hetero-tfdata launch`, which runs it on the "
+                "training hosts only"
+            )
+        if service is None and here.dispatcher_host is None:
+            return dataset
+        return _distributed(dataset, here, processing_mode, job_name, call_name, wire.compression, service, ready_timeout_s)
+
+    return transformation
+
+
+def _distributed(
+    dataset: tf.data.Dataset,
+    cluster: Cluster,
+    processing_mode: str,
+    job_name: str | None,
+    call_name: str,
+    compression: str,
+    service: str | None,
+    ready_timeout_s: float,
+) -> tf.data.Dataset:
+    tf = _tensorflow()
+    # only now: `import hetero_tfdata` and the unchanged path need no gRPC
+    from hetero_tfdata.service.readiness import DispatcherClient, wait_for_dataset, wait_for_workers
+
+    deadline = time.monotonic() + ready_timeout_s
+    own_workers = service is None
+    if own_workers:
+        if not cluster.is_heterogeneous and not os.environ.get(LAUNCHED_VARIABLE):
+            _serve_from_here(cluster, ready_timeout_s)
+        dispatcher = cluster.dispatcher_host
+        assert dispatcher is not None
+        service = f"grpc://{dispatcher.address}:{dispatcher.dispatcher_port}"
+    assert service is not None
+    # the dispatcher keeps the dataset in a file of that name
+    stream = re.sub(r"[^\w.:-]", "_", job_name or f"{cluster.run_id}-{call_name}")
+    # An explicit name is a promise of the caller that all who use it pass the same dataset: the first one registers it.
+    registers = cluster.is_leader or job_name is not None
+    with DispatcherClient(service) as client:
+        if registers:
+            workers = wait_for_workers(
+                client, cluster.serving_hosts if own_workers else (), deadline - time.monotonic(), _log.warning
+            )
+            _register(tf, service, _counted(tf, dataset) if own_workers else dataset, stream, compression)
+            if cluster.is_leader:
+                _log.info("%s runs on %d workers: %s", stream, len(workers), ", ".join(workers))
+        else:
+            wait_for_dataset(client, stream, deadline - time.monotonic(), _log.warning)
+    distributed = tf.data.experimental.service.from_dataset_id(
+        processing_mode=_sharding_policy(tf, processing_mode),
+        service=service,
+        dataset_id=stream,
+        element_spec=dataset.element_spec,
+        job_name=stream,
+    )
+    options = tf.data.Options()
+    # Every element goes to one rank already; Keras and tf.distribute would otherwise try to shard it once more.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return distributed.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+
+def _register(tf: Any, service: str, dataset: tf.data.Dataset, dataset_id: str, compression: str) -> None:
+    options = tf.data.Options()
+    # Shuffles and random operations have state that tf.data can't carry to a checkpoint; it would warn of each.
+    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+    tf.data.experimental.service.register_dataset(
+        service,
+        dataset.with_options(options),
+        compression=None if compression == "none" else compression.upper(),
+        dataset_id=dataset_id,
+    )
+
+
+def _counted(tf: Any, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset with its last stage counted in each worker process: it appends one byte a batch to a file that the
+    supervisor gave the worker, which costs a few microseconds and no Python."""
+    counter = f"file:///proc/self/fd/{SERVED_COUNTER_FD}"
+
+    def count(*element: Any) -> Any:
+        with tf.control_dependencies([tf.print(end="x", output_stream=counter)]):
+            counted = tf.nest.map_structure(tf.identity, element, expand_composites=True)
+        return counted if len(counted) > 1 else counted[0]
+
+    return dataset.map(count)
+
+
+def _sharding_policy(tf: Any, processing_mode: str) -> Any:
+    policies = tf.data.experimental.service.ShardingPolicy
+    return {"dynamic": policies.DYNAMIC, "off": policies.OFF}[processing_mode]
+
+
+def _tensorflow() -> Any:
+    try:
+        import tensorflow
+    except ImportError:
+        raise ConfigurationError(
+            "distribute() needs TensorFlow, which is not installed: pip install 'hetero-tfdata[tensorflow]'"
+        ) from None
+    return tensorflow
+
+
+# --- names: the same in every rank, different for every call ---
+
+_calls: collections.Counter[str] = collections.Counter()
+
+
+def _call_name() -> str:
+    """The calling line and how often it has called: ranks that run the same script agree on it without talking, also when
+    the leader alone makes further calls elsewhere."""
+    frame = sys._getframe(2)
+    place = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+    number = _calls[place]
+    _calls[place] += 1
+    return f"{place}.{number}"
+
+
+# --- several ranks, no data hosts, not started by `launch`: the ranks' own hosts serve ---
+
+_own_servers: Supervisor | None = None
+_own_servers_lock = threading.Lock()
+_LINGER_S = 60.0
+
+
+def _serve_from_here(cluster: Cluster, timeout_s: float) -> None:
+    """The first rank of each host starts the host's servers, once; each rank holds on to all who did."""
+    global _own_servers
+    owns = cluster.ranks.local_rank == 0
+    with _own_servers_lock:
+        if owns and _own_servers is None:
+            lifeline = Lifeline(cluster.here, holders=cluster.ranks.size - 1)
+            servers = Supervisor.for_host(cluster, log=_log.info)
+            servers.__enter__()
+
+            def end() -> None:
+                # also when this rank failed: the others end by their launcher's hand, which closes their connections
+                lifeline.wait(_LINGER_S)
+                servers.stop()
+
+            atexit.register(end)
+            _own_servers = servers
+            servers.wait_until_ready(timeout_s)
+    hold([host for host in cluster.serving_hosts if not (owns and host == cluster.here)], timeout_s)

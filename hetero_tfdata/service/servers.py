@@ -1,0 +1,135 @@
+"""The server processes: `python -m hetero_tfdata.service.servers dispatcher|worker ...`, started by the supervisor.
+
+A server process ends with whoever started it: its standard input is a pipe that nobody writes to, and its end means that the
+parent is gone. It says READY on standard output once it serves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from hetero_tfdata.service import custom_ops
+
+__all__ = ["EXIT_PORT_IN_USE", "READY", "SERVED_COUNTER_FD", "is_port_free"]
+
+READY = "hetero_tfdata: server ready"
+EXIT_PORT_IN_USE = 98
+# In every worker process this descriptor is a file to which the dataset appends one byte a batch (distribute.py puts the
+# print operation there), so that its size is the number of batches. Workers inherit it from the supervisor, which can read
+# the count at any time and after the worker's death. 900 stays below the usual soft limit of 1,024 descriptors.
+SERVED_COUNTER_FD = 900
+
+
+def is_port_free(port: int) -> bool:
+    """Whether a server could listen on the port of all interfaces.
+
+    gRPC sets SO_REUSEPORT, with which two servers share a port and each gets half of the connections; a plain bind sees
+    the other one.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one server until SIGTERM or the end of the parent."""
+    arguments = _parser().parse_args(argv)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if not is_port_free(arguments.port):
+        print(f"port {arguments.port} is in use by another program", file=sys.stderr)
+        return EXIT_PORT_IN_USE
+    # These processes serve from the CPUs alone; on a training host the accelerators are the script's.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    server = _dispatcher(arguments) if arguments.server == "dispatcher" else _worker(arguments)
+    print(READY, flush=True)
+    while not stopped.wait(timeout=3600):
+        pass
+    # Nothing is left to lose: the dispatcher's journal is written as it goes, a worker has no state. An orderly shutdown
+    # can wait for clients for ever.
+    sys.stdout.flush()
+    del server
+    os._exit(0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hetero_tfdata.service.servers")
+    servers = parser.add_subparsers(dest="server", required=True)
+    dispatcher = servers.add_parser("dispatcher")
+    dispatcher.add_argument("--work-dir", required=True)
+    worker = servers.add_parser("worker")
+    worker.add_argument("--dispatcher", required=True, metavar="HOST:PORT")
+    worker.add_argument("--advertise", required=True, metavar="HOST:PORT")
+    worker.add_argument("--counter-fd", type=int)
+    for server in (dispatcher, worker):
+        server.add_argument("--port", type=int, required=True)
+        server.add_argument("--preload", action="append", default=[], metavar="MODULE")
+    return parser
+
+
+def _end_with_parent() -> None:
+    # the raw descriptor: this thread may still be reading when the interpreter closes its own buffers
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def _dispatcher(arguments: argparse.Namespace) -> Any:
+    tf = _tensorflow(arguments.preload)
+    service = tf.data.experimental.service
+    return service.DispatchServer(
+        service.DispatcherConfig(
+            port=arguments.port,
+            protocol="grpc",
+            work_dir=arguments.work_dir,
+            # restarted on its port, it goes on where it was; without this, clients end with "Unknown iteration client id"
+            fault_tolerant_mode=True,
+        )
+    )
+
+
+def _worker(arguments: argparse.Namespace) -> Any:
+    if arguments.counter_fd is not None:
+        os.dup2(arguments.counter_fd, SERVED_COUNTER_FD)
+    service = _tensorflow(arguments.preload).data.experimental.service
+    return service.WorkerServer(
+        service.WorkerConfig(
+            dispatcher_address=arguments.dispatcher,
+            worker_address=arguments.advertise,
+            port=arguments.port,
+            protocol="grpc",
+            heartbeat_interval_ms=1000,
+            # how long to try to reach a dispatcher that starts later
+            dispatcher_timeout_ms=3_600_000,
+        )
+    )
+
+
+def _tensorflow(preload: list[str]) -> Any:
+    """TensorFlow with the custom operations of those modules. The dispatcher needs them as well as the workers: it loads
+    the dataset's graph to split its source (without them: "Op type not registered" at the first iteration)."""
+    import tensorflow
+
+    for module in preload:
+        custom_ops.load(module, lambda line: print(line, flush=True))
+    return tensorflow
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from support import FOREIGN, TestJob
+
+
+@pytest.fixture(autouse=True)
+def _no_foreign_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests start outside any training job, wherever they run."""
+    for name in os.environ:
+        if name.startswith(FOREIGN):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> Iterator[Callable[..., TestJob]]:
+    """Jobs whose processes are ended with the test."""
+    jobs: list[TestJob] = []
+
+    def make(groups: dict[str, list[str]], **options: object) -> TestJob:
+        jobs.append(TestJob(tmp_path / f"job{len(jobs)}", groups, **options))
+        return jobs[-1]
+
+    yield make
+    for job in jobs:
+        job.end()
+
+
+@pytest.fixture
+def write_script(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a training script."""
+
+    def write(text: str, name: str = "train.py") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
