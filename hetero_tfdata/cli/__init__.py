@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from hetero_tfdata import __version__
 from hetero_tfdata.errors import HeteroTFDataError
@@ -15,9 +16,16 @@ __all__ = ["main"]
 _SUBCOMMANDS = ("launch", "emulate")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns its exit code; errors raised on purpose become one line on standard error."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hetero-tfdata", description="Run tf.data on CPU instances beside the GPUs of a SageMaker training job."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

@@ -25,6 +25,8 @@ from hetero_tfdata.service.servers import EXIT_PORT_IN_USE, READY, is_port_free
 __all__ = ["RestartPolicy", "Server", "Supervisor", "usable_cpus", "worker_count"]
 
 _TAIL_LINES = 20
+# The dispatcher's auto-scaler, which nothing here uses, warns until the first batches flow.
+_NOISE = ("tf.data service AutoScaler",)
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class Server:
             if line == READY:
                 self.has_served = True
                 self.ready.set()
+                continue
+            if any(noise in line for noise in _NOISE):
                 continue
             self.tail.append(line)
             log(f"{self.name}: {line}")

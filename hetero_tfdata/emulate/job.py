@@ -1,0 +1,182 @@
+"""The description of an emulated job: instance groups, source, channels, hyperparameters; checked when built."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hetero_tfdata.errors import ConfigurationError
+
+__all__ = ["Group", "Job", "parse_hyperparameter"]
+
+# CreateTrainingJob's limits: InstanceGroups 0-5, InstanceGroupName 1-64 characters, ChannelName 1-64 of these.
+_MAX_GROUPS = 5
+_MAX_NAME = 64
+_CHANNEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
+# What sagemaker-training 5.1 accepts as the name of an entry point; older ones accept more.
+_ENTRY_POINT = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+-]*(/[A-Za-z0-9._+-]+)*\.py")
+
+
+@dataclass(frozen=True)
+class Group:
+    """An instance group.
+
+    Attributes:
+        name: such as "data_group"; 1 to 64 characters.
+        instance_type: such as "ml.c5.18xlarge"; told to the hosts, limits nothing here.
+        count: hosts in the group, at least 1.
+    """
+
+    name: str
+    instance_type: str
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.name) <= _MAX_NAME:
+            raise ConfigurationError(f"group {self.name!r}: expected a name of 1 to {_MAX_NAME} characters")
+        if not _INSTANCE_TYPE.fullmatch(self.instance_type):
+            raise ConfigurationError(
+                f"group {self.name!r}: expected an instance type such as ml.c5.18xlarge, got {self.instance_type!r}"
+            )
+        if self.count < 1:
+            raise ConfigurationError(f"group {self.name!r}: expected a count of at least 1, got {self.count}")
+
+    @classmethod
+    def parse(cls, text: str) -> Group:
+        """A group from NAME=TYPE:COUNT, such as data_group=ml.c5.18xlarge:2."""
+        name, equals, rest = text.partition("=")
+        instance_type, colon, count = rest.rpartition(":")
+        if not (equals and colon and re.fullmatch(r"-?[0-9]+", count)):
+            raise ConfigurationError(f"--group: expected NAME=TYPE:COUNT such as data_group=ml.c5.18xlarge:2, got {text!r}")
+        return cls(name, instance_type, int(count))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What CreateTrainingJob would be told; paths are made absolute, everything is checked here.
+
+    Attributes:
+        groups: 1 to 5 instance groups; one group is a homogeneous job.
+        source_dir: the folder with the entry point; every host gets a copy.
+        entry_point: a .py file, relative to source_dir.
+        distribution: the group that runs MPI; None: every host runs the entry point directly.
+        processes_per_host: ranks on each host of the distribution group.
+        channels: name -> folder, the same on every host.
+        hyperparameters: JSON values; the entry point gets them as `--key value`, sorted by key.
+        name: the training job's name.
+    """
+
+    groups: Sequence[Group]
+    source_dir: Path | str
+    entry_point: str
+    distribution: str | None = None
+    processes_per_host: int = 1
+    channels: Mapping[str, Path | str] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    name: str = field(default_factory=lambda: _generated_name())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", tuple(self.groups))
+        object.__setattr__(self, "source_dir", _folder(self.source_dir, "source folder"))
+        channels = {name: _folder(path, f"channel {name!r}: folder") for name, path in self.channels.items()}
+        object.__setattr__(self, "channels", channels)
+        self._check_groups()
+        self._check_entry_point()
+        for name in self.channels:
+            if not _CHANNEL_NAME.fullmatch(name):
+                raise ConfigurationError(f"channel {name!r}: expected 1 to 64 letters, digits, '.', '_' or '-'")
+        object.__setattr__(self, "hyperparameters", _checked_hyperparameters(self.hyperparameters))
+
+    @property
+    def is_heterogeneous(self) -> bool:
+        """Whether the job has several instance groups."""
+        return len(self.groups) > 1
+
+    def _check_groups(self) -> None:
+        names = [group.name for group in self.groups]
+        if not 1 <= len(names) <= _MAX_GROUPS:
+            raise ConfigurationError(f"expected 1 to {_MAX_GROUPS} groups (SageMaker's limit), got {len(names)}")
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigurationError(f"group {name!r} is given {names.count(name)} times; give each group one name")
+        if self.processes_per_host < 1:
+            raise ConfigurationError(f"expected at least 1 process per host, got {self.processes_per_host}")
+        if self.distribution is None:
+            if self.processes_per_host > 1:
+                raise ConfigurationError(
+                    f"{self.processes_per_host} processes per host need a distribution: "
+                    f"say which group runs them, such as --distribution {names[-1]}"
+                )
+        elif self.distribution not in names:
+            near = difflib.get_close_matches(self.distribution, names, 1)
+            raise ConfigurationError(
+                f"distribution group {self.distribution!r} is not in this job (groups: {', '.join(names)})"
+                + (f"; did you mean {near[0]}?" if near else "")
+            )
+
+    def _check_entry_point(self) -> None:
+        source = Path(self.source_dir)
+        named = f"entry point {self.entry_point!r}"
+        if self.entry_point.startswith("/") or ".." in self.entry_point.split("/"):
+            raise ConfigurationError(f"{named}: expected a path inside the source folder {source}, relative to it")
+        if not _ENTRY_POINT.fullmatch(self.entry_point):
+            raise ConfigurationError(
+                f"{named}: expected a .py file whose path has only letters, digits, '.', '_', '+', '-' and '/'"
+            )
+        if not (source / self.entry_point).is_file():
+            there = sorted(path.name for path in source.glob("*.py"))
+            near = difflib.get_close_matches(self.entry_point, there, 1)
+            raise ConfigurationError(
+                f"{named} is not in the source folder {source}" + (f"; did you mean {near[0]}?" if near else "")
+            )
+
+
+def parse_hyperparameter(text: str) -> tuple[str, Any]:
+    """KEY=VALUE; the value is taken as JSON where it is JSON, else as a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigurationError(f"-p: expected KEY=VALUE such as epochs=3, got {text!r}")
+    try:
+        return key, json.loads(value, parse_constant=_no_json)
+    except ValueError:
+        return key, value
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is Python's, not JSON's")
+
+
+def _checked_hyperparameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters as they come back from SageMaker's JSON: a tuple is a list."""
+    checked = {}
+    for key, value in given.items():
+        if not key or key.startswith("sagemaker_"):
+            raise ConfigurationError(
+                f"hyperparameter {key!r}: expected a name that does not begin with sagemaker_, SageMaker sets those"
+            )
+        try:
+            checked[key] = json.loads(json.dumps(value))
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"hyperparameter {key!r}: expected a JSON value, got {value!r}: {error}") from None
+    return checked
+
+
+def _folder(path: Path | str, what: str) -> Path:
+    resolved = Path(path).expanduser().resolve()
+    if not resolved.is_dir():
+        raise ConfigurationError(
+            f"{what} {path} " + ("is no folder" if resolved.exists() else "does not exist") + f" ({resolved})"
+        )
+    return resolved
+
+
+def _generated_name() -> str:
+    return f"emulated-{time.strftime('%Y-%m-%d-%H-%M-%S')}-{secrets.token_hex(2)}"

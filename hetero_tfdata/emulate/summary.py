@@ -1,0 +1,179 @@
+"""What a run came to: exit codes and failures of the hosts, and what the job itself reported."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from hetero_tfdata.emulate.files import RunFolder, write_by_rename
+from hetero_tfdata.emulate.hosts import Host, natural
+
+__all__ = ["HostResult", "Result", "collect", "render"]
+
+# Reports that a job may leave in a host's output/data; the training's is written on one host, the others' on each.
+_REPORTS = "hetero_tfdata"
+_TRAINING = "training.json"
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """How one host ended.
+
+    Attributes:
+        name: SageMaker's name.
+        group: its instance group.
+        instance_type: the group's.
+        exit_code: the host's; 128 + n where signal n ended it or, at 143, where it was stopped.
+        failure: what the host wrote to output/failure, or None.
+    """
+
+    name: str
+    group: str
+    instance_type: str
+    exit_code: int
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        hosts: in natural order.
+        output: the folder with every host's log and /opt/ml, and summary.json.
+        ended_by: None; "time limit"; or the signal that ended the run, such as "SIGINT".
+        exit_code: 0 only if every host exited 0; 128 + n after signal n; else 1.
+        train: the training's own report, or None.
+        served_by_host: batches served, of the hosts that report it.
+    """
+
+    hosts: tuple[HostResult, ...]
+    output: Path
+    ended_by: str | None = None
+    exit_code: int = 0
+    train: dict[str, Any] | None = None
+    served_by_host: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every host exited 0 and nothing ended the run."""
+        return self.exit_code == 0
+
+
+def collect(folder: RunFolder, hosts: Sequence[Host], exit_codes: dict[str, int], ended_by: str | None) -> Result:
+    """The result of a run, which is written to summary.json as well."""
+    results = tuple(
+        HostResult(host.name, host.group, host.instance_type, exit_codes[host.name], folder.failure(host.name))
+        for host in hosts
+    )
+    failed = ended_by is not None or any(host.exit_code for host in results)
+    signals = {number.name: int(number) for number in signal.Signals}
+    exit_code = 128 + signals[ended_by] if ended_by in signals else int(failed)
+    reports = {host.name: folder.base_dir(host.name) / "output" / "data" / _REPORTS for host in hosts}
+    trainings = [reports[name] / _TRAINING for name in sorted(reports, key=natural)]
+    served = {name: _report(path / f"{name}.json").get("batches_served") for name, path in reports.items()}
+    result = Result(
+        hosts=results,
+        output=folder.path,
+        ended_by=ended_by,
+        exit_code=exit_code,
+        train=next((report for report in map(_report, trainings) if report), None),
+        served_by_host={name: count for name, count in served.items() if isinstance(count, int)},
+    )
+    write_by_rename(
+        folder.path / "summary.json",
+        {
+            "hosts": [
+                {"name": host.name, "group": host.group, "instance_type": host.instance_type, "exit_code": host.exit_code}
+                for host in results
+            ],
+            "train": result.train,
+            "served_by_host": result.served_by_host,
+        },
+    )
+    return result
+
+
+def render(result: Result) -> str:
+    """The result as text for a terminal."""
+    served = result.served_by_host
+    rows = [("host", "group", "instance type", "batches served", "exit code")]
+    rows += [
+        (host.name, host.group, host.instance_type, str(served.get(host.name, "-")), str(host.exit_code))
+        for host in result.hosts
+    ]
+    parts = ["", _table(rows, right=(3, 4))]
+    if result.train:
+        parts += ["", _training(result.train)]
+    failed = [host for host in result.hosts if host.exit_code]
+    if failed:
+        parts += ["", *(_failed(host, result.output) for host in failed)]
+    parts += ["", f"logs: {result.output}/algo-*.log, /opt/ml of each host: {result.output}/algo-*/opt/ml"]
+    return "\n".join(parts)
+
+
+def _training(train: dict[str, Any]) -> str:
+    """One small table of what the training reported; what it did not report is a dash."""
+    step, wait = train.get("step_ms"), train.get("input_wait_ms")
+    waited = _number(wait, ".1f", " ms")
+    if _is_number(step) and _is_number(wait) and step > 0:
+        waited += f" ({100 * wait / step:.0f} % of the step)"
+    row = (
+        str(train.get("model", "-")),
+        _number(train.get("ranks"), "d"),
+        _number(train.get("steps"), "d"),
+        _number(train.get("images_per_s"), ",.1f"),
+        _number(step, ".1f", " ms"),
+        waited,
+        _number(train.get("loss_first"), ".4f"),
+        _number(train.get("loss_last"), ".4f"),
+    )
+    header = ("model", "ranks", "steps", "images/s", "step time", "input wait", "first loss", "last loss")
+    return _table([header, row], right=(1, 2, 3, 4, 5, 6, 7))
+
+
+def _failed(host: HostResult, output: Path) -> str:
+    if host.failure and host.failure.strip():
+        reason = host.failure.strip().splitlines()[0]
+    elif host.exit_code == 143:
+        reason = "stopped before it was done"
+    elif host.exit_code > 128:
+        reason = f"killed by signal {host.exit_code - 128}"
+    else:
+        reason = "left no reason"
+    return f"{host.name} ({host.group}) failed: {reason}\n  read {output / host.name}.log"
+
+
+def _table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            text.rjust(width) if column in right else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _number(value: Any, form: str, unit: str = "") -> str:
+    if not _is_number(value):
+        return "-"
+    return f"{int(value) if form == 'd' else value:{form}}{unit}"
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """A JSON object that a host may have written; empty where there is none or it is broken."""
+    try:
+        report = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}

@@ -1,0 +1,51 @@
+"""What the emulator asks of one host's process: the content of its private file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["HostTask"]
+
+
+@dataclass(frozen=True)
+class HostTask:
+    """The entry point of one host, and its part in the ranks if it has one.
+
+    Attributes:
+        host: SageMaker's name.
+        command: the entry point with its arguments.
+        code_dir: its working directory.
+        output_dir: /opt/ml/output, where success or failure is noted.
+        log: where everything that the host prints goes.
+        emulator_pid: the process that this host must not outlive.
+        rank_hosts: the hosts of the distribution group, the master first, if this is one of them; else empty.
+        processes_per_host: ranks on each of them.
+        sockets: the folder of their sockets.
+    """
+
+    host: str
+    command: list[str]
+    code_dir: str
+    output_dir: str
+    log: str
+    emulator_pid: int
+    rank_hosts: list[str] = dataclasses.field(default_factory=list)
+    processes_per_host: int = 1
+    sockets: str = ""
+
+    @property
+    def is_master(self) -> bool:
+        """Whether this host starts the ranks."""
+        return bool(self.rank_hosts) and self.rank_hosts[0] == self.host
+
+    def write(self, path: Path) -> None:
+        """Writes the file that `read` reads."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> HostTask:
+        """Reads what `write` wrote."""
+        return cls(**json.loads(path.read_text()))

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hetero_tfdata.emulate import Group, HostResult, Job, Result
+from hetero_tfdata.emulate.files import RunFolder
+from hetero_tfdata.emulate.hosts import place
+from hetero_tfdata.emulate.summary import collect, render
+
+TRAIN = {
+    "model": "ResNet50",
+    "ranks": 2,
+    "steps": 36,
+    "images_per_s": 1234.56,
+    "step_ms": 200.0,
+    "input_wait_ms": 25.0,
+    "loss_first": 2.5,
+    "loss_last": 0.75,
+}
+
+
+def test_reports_of_the_job_are_collected_into_one_file(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "train.py").touch()
+    job = Job([Group("gpu", "ml.p4d.24xlarge", 3)], tmp_path / "source", "train.py")
+    hosts = place(job)
+    with RunFolder.claim(tmp_path / "out", job) as folder:
+        reports = {}
+        for host in hosts:
+            reports[host.name] = folder.base_dir(host.name) / "output" / "data" / "hetero_tfdata"
+            reports[host.name].mkdir(parents=True)
+        (reports["algo-1"] / "algo-1.json").write_text('{"batches_served": 7}')
+        (reports["algo-2"] / "algo-2.json").write_text('{"batches_served":')  # cut off
+        (reports["algo-3"] / "training.json").write_text(json.dumps(TRAIN))
+        result = collect(folder, hosts, {"algo-1": 0, "algo-2": 0, "algo-3": 0}, None)
+    assert result.succeeded
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == {
+        "hosts": [
+            {"name": f"algo-{number}", "group": "gpu", "instance_type": "ml.p4d.24xlarge", "exit_code": 0}
+            for number in (1, 2, 3)
+        ],
+        "train": TRAIN,
+        "served_by_host": {"algo-1": 7},
+    }
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    job = Job([Group("gpu", "ml.p4d.24xlarge", 1)], tmp_path, "train.py")
+    hosts = place(job)
+    with RunFolder.claim(tmp_path / "out", job) as folder:
+        assert collect(folder, hosts, {"algo-1": 0}, None).exit_code == 0
+        assert collect(folder, hosts, {"algo-1": 1}, None).exit_code == 1
+        assert collect(folder, hosts, {"algo-1": 0}, "time limit").exit_code == 1
+        assert collect(folder, hosts, {"algo-1": 143}, "SIGINT").exit_code == 130
+
+
+def test_the_summary_of_a_success() -> None:
+    hosts = (
+        HostResult("algo-1", "data_group", "ml.c5.18xlarge", 0, None),
+        HostResult("algo-2", "dnn_group", "ml.p4d.24xlarge", 0, None),
+    )
+    result = Result(hosts, Path("/out"), train=TRAIN, served_by_host={"algo-1": 118})
+    assert render(result).splitlines() == [
+        "",
+        "host    group       instance type    batches served  exit code",
+        "------  ----------  ---------------  --------------  ---------",
+        "algo-1  data_group  ml.c5.18xlarge              118          0",
+        "algo-2  dnn_group   ml.p4d.24xlarge               -          0",
+        "",
+        "model     ranks  steps  images/s  step time                  input wait  first loss  last loss",
+        "--------  -----  -----  --------  ---------  --------------------------  ----------  ---------",
+        "ResNet50      2     36   1,234.6   200.0 ms  25.0 ms (12 % of the step)      2.5000     0.7500",
+        "",
+        "logs: /out/algo-*.log, /opt/ml of each host: /out/algo-*/opt/ml",
+    ]
+
+
+def test_the_summary_of_a_failure_says_which_log_to_read() -> None:
+    hosts = (
+        HostResult("algo-1", "cpu", "ml.c5.xlarge", 1, "JobError: the leader vanished\nmore"),
+        HostResult("algo-2", "gpu", "ml.p4d.24xlarge", 137, None),
+        HostResult("algo-3", "gpu", "ml.p4d.24xlarge", 143, None),
+    )
+    text = render(Result(hosts, Path("/out"), exit_code=1))
+    assert "algo-1 (cpu) failed: JobError: the leader vanished\n  read /out/algo-1.log" in text
+    assert "algo-2 (gpu) failed: killed by signal 9" in text
+    assert "algo-3 (gpu) failed: stopped before it was done" in text
+
+
+def test_a_report_with_holes_is_shown_with_dashes() -> None:
+    text = render(Result((), Path("/out"), train={"model": "tiny", "steps": 3, "step_ms": 0, "loss_last": "?"}))
+    assert "tiny       -      3         -     0.0 ms           -           -          -" in text
