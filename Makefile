@@ -36,8 +36,10 @@ types: setup
 layers: setup
 	@$(bin)/lint-imports --no-cache
 
-bench: setup ## the benchmarks
-	@echo "no benchmark yet"
+bench: bench-counter ## all benchmarks; make bench-NAME runs one of benchmarks/NAME.py
+
+bench-%: setup
+	@$(bin)/python benchmarks/$*.py
 
 lock: setup ## write requirements/dev.txt anew from requirements/dev.in
 	@cd requirements && ../$(bin)/uv pip compile dev.in --override overrides.txt --universal --python-version 3.10 \
