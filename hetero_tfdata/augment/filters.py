@@ -1,0 +1,202 @@
+"""Filters: each pixel from its neighbours."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import tensorflow as tf
+
+from hetero_tfdata.augment.draws import Draw
+from hetero_tfdata.augment.op import Batch, Op, compiled
+
+__all__ = ["Dilation", "Erosion", "GaussianBlur", "MeanBlur"]
+
+# A tap that can change a result by less than this many grey levels is left out: of GaussianBlur(11, sigma=0.8) 7 of 11 remain.
+_NEGLIGIBLE = 0.002
+
+
+@dataclass(frozen=True, repr=False)
+class Dilation(Op):
+    """The maximum over a square neighbourhood; outside the image counts as nothing.
+
+    uint8 [B, H, W, C] in [0, 255] -> same shape and dtype. Equals tf.nn.dilation2d with a filter of zeros and SAME padding.
+
+    Attributes:
+        size: side of the square in pixels, odd.
+    """
+
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        _require_odd(self, self.size)
+
+    def apply(self, batch: Batch, draw: Draw) -> Batch:
+        """Rows first, then columns: a square's maximum is separable."""
+        return batch.replace(images=_extreme(batch.images, self.size, "maximum"))
+
+
+@dataclass(frozen=True, repr=False)
+class Erosion(Op):
+    """The minimum over a square neighbourhood; outside the image counts as nothing.
+
+    uint8 [B, H, W, C] in [0, 255] -> same shape and dtype.
+
+    Attributes:
+        size: side of the square in pixels, odd.
+    """
+
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        _require_odd(self, self.size)
+
+    def apply(self, batch: Batch, draw: Draw) -> Batch:
+        """Rows first, then columns."""
+        return batch.replace(images=_extreme(batch.images, self.size, "minimum"))
+
+
+@dataclass(frozen=True, repr=False)
+class GaussianBlur(Op):
+    """A Gaussian filter; outside the image counts as `padding` says.
+
+    uint8 [B, H, W, C] in [0, 255] -> same shape and dtype, rounded to the nearest.
+
+    Attributes:
+        size: side of the filter in pixels, odd; its weights add up to 1.
+        sigma: standard deviation in pixels; a pair draws one for each sample from that range, as torchvision does.
+        padding: "reflect" (d c b | a b c d | c b a, tfa.image's and torchvision's default), "constant" (0) or "nearest".
+    """
+
+    size: int
+    sigma: float | tuple[float, float] = 1.0
+    padding: str = "reflect"
+
+    _PADDINGS: ClassVar[tuple[str, ...]] = ("reflect", "constant", "nearest")
+
+    def __post_init__(self) -> None:
+        _require_odd(self, self.size)
+        low, high = _sigmas(self.sigma)
+        self.require(0.0 < low <= high, "sigma", "a number above 0, or a pair of them in order", repr(self.sigma))
+        self.require(self.padding in self._PADDINGS, "padding", f"one of {', '.join(self._PADDINGS)}", repr(self.padding))
+
+    @property
+    def is_random(self) -> bool:  # type: ignore[override]
+        """Whether sigma is drawn."""
+        return not isinstance(self.sigma, (int, float))
+
+    def check(self, images: tf.Tensor) -> None:
+        """Reflection needs more pixels than the filter's radius."""
+        super().check(images)
+        smallest = min(images.shape[1], images.shape[2])
+        if self.padding == "reflect":
+            from hetero_tfdata.errors import DatasetError
+
+            self.require(
+                self.size // 2 < smallest, "size", f"at most {2 * smallest - 1} for these images", self.size, error=DatasetError
+            )
+
+    def apply(self, batch: Batch, draw: Draw) -> Batch:
+        """Rows first, then columns."""
+        low, high = _sigmas(self.sigma)
+        if not self.is_random:
+            weights = _gaussian(self.size, low)
+            return batch.replace(images=_blur(batch.images, weights, self.padding))
+        sigma = draw.uniform(low, high)[:, tf.newaxis]
+        offsets = tf.range(-(self.size // 2), self.size // 2 + 1, dtype=tf.float32)
+        bell = tf.exp(-0.5 * tf.square(offsets / sigma))
+        return batch.replace(images=_blur_each(batch.images, bell / tf.reduce_sum(bell, 1, keepdims=True), self.padding))
+
+
+@dataclass(frozen=True, repr=False)
+class MeanBlur(Op):
+    """The mean over a square neighbourhood; outside the image counts as `padding` says.
+
+    uint8 [B, H, W, C] in [0, 255] -> same shape and dtype, rounded to the nearest.
+
+    Attributes:
+        size: side of the square in pixels, odd.
+        padding: "reflect", "constant" or "nearest", as for GaussianBlur.
+    """
+
+    size: int = 3
+    padding: str = "reflect"
+
+    def __post_init__(self) -> None:
+        _require_odd(self, self.size)
+        paddings = GaussianBlur._PADDINGS
+        self.require(self.padding in paddings, "padding", f"one of {', '.join(paddings)}", repr(self.padding))
+
+    def apply(self, batch: Batch, draw: Draw) -> Batch:
+        """Rows first, then columns."""
+        return batch.replace(images=_blur(batch.images, (1.0 / self.size,) * self.size, self.padding))
+
+
+def _require_odd(op: Op, size: int) -> None:
+    op.require(isinstance(size, int) and size > 0 and size % 2 == 1, "size", "an odd number of pixels", repr(size))
+
+
+def _sigmas(sigma: float | tuple[float, float]) -> tuple[float, float]:
+    return (float(sigma), float(sigma)) if isinstance(sigma, (int, float)) else (float(sigma[0]), float(sigma[1]))
+
+
+def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
+    """The weights of one axis, without taps that can't matter; they add up to 1."""
+    radius = size // 2
+    bell = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
+    weights = [value / sum(bell) for value in bell]
+    while len(weights) > 1 and 255 * 2 * sum(weights[:1]) < _NEGLIGIBLE:
+        weights = weights[1:-1]
+    return tuple(value / sum(weights) for value in weights)
+
+
+@compiled
+def _extreme(images: tf.Tensor, size: int, kind: str) -> tf.Tensor:
+    pick, outside = (tf.maximum, 0) if kind == "maximum" else (tf.minimum, 255)
+    for axis in (2, 1):
+        length = images.shape[axis]
+        padding = [[0, 0]] * 4
+        padding[axis] = [size // 2, size // 2]
+        padded = tf.pad(images, padding, constant_values=outside)
+        images = _slice(padded, axis, 0, length)
+        for offset in range(1, size):
+            images = pick(images, _slice(padded, axis, offset, length))
+    return images
+
+
+@compiled
+def _blur(images: tf.Tensor, weights: tuple[float, ...], padding: str) -> tf.Tensor:
+    values = tf.cast(images, tf.float32)
+    for axis in (2, 1):
+        length = images.shape[axis]
+        padded = _pad(values, axis, len(weights) // 2, padding)
+        values = tf.add_n([weight * _slice(padded, axis, offset, length) for offset, weight in enumerate(weights)])
+    return tf.cast(values + 0.5, tf.uint8)
+
+
+@compiled
+def _blur_each(images: tf.Tensor, weights: tf.Tensor, padding: str) -> tf.Tensor:
+    """The same with weights float32 [B, size], other ones for each sample."""
+    values = tf.cast(images, tf.float32)
+    taps = [tf.reshape(tap, [-1, 1, 1, 1]) for tap in tf.unstack(weights, axis=1)]
+    for axis in (2, 1):
+        length = images.shape[axis]
+        padded = _pad(values, axis, len(taps) // 2, padding)
+        values = tf.add_n([tap * _slice(padded, axis, offset, length) for offset, tap in enumerate(taps)])
+    return tf.cast(values + 0.5, tf.uint8)
+
+
+def _pad(values: tf.Tensor, axis: int, radius: int, padding: str) -> tf.Tensor:
+    if radius == 0:
+        return values
+    if padding == "nearest":
+        first, last = _slice(values, axis, 0, 1), _slice(values, axis, values.shape[axis] - 1, 1)
+        return tf.concat([first] * radius + [values] + [last] * radius, axis)
+    amounts = [[0, 0]] * 4
+    amounts[axis] = [radius, radius]
+    return tf.pad(values, amounts, mode="REFLECT" if padding == "reflect" else "CONSTANT")
+
+
+def _slice(values: tf.Tensor, axis: int, start: int, length: int) -> tf.Tensor:
+    return values[:, start : start + length] if axis == 1 else values[:, :, start : start + length]
