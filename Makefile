@@ -19,7 +19,7 @@ demo: setup ## train ResNet50 on an emulated heterogeneous cluster of three host
 	  --group data_group=ml.c5.18xlarge:2 --group dnn_group=ml.p4d.24xlarge:1 \
 	  --distribution dnn_group --processes-per-host 2 --isolation process --timeout-s 900 --output out/demo \
 	  --channel train=$(demo_data)/train --channel validation=$(demo_data)/validation \
-	  -p epochs=3 -p steps-per-epoch=12 -p batch-size=16 -p image-size=64 -p learning-rate=0.01 \
+	  -p epochs=3 -p steps-per-epoch=12 -p batch-size=16 -p image-size=64 -p learning-rate=0.005 -p warmup-epochs=1 \
 	  --source-dir recipes/resnet50_imagenet launcher.py
 
 test: setup ## the tests

@@ -17,10 +17,10 @@ from typing import Any
 
 import psutil
 import pytest
-from support import clean_environment, wait_for
 
 from hetero_tfdata.emulate import Group, Job, Result, run
 from hetero_tfdata.emulate.task import HostTask
+from support import clean_environment, wait_for
 
 CPU, GPU = Group("data_group", "ml.c5.18xlarge", 2), Group("dnn_group", "ml.p4d.24xlarge", 1)
 

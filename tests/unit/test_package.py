@@ -31,7 +31,7 @@ def test_public_names():
     for name in hetero_tfdata.__all__:
         assert getattr(hetero_tfdata, name) is not None
     assert set(hetero_tfdata.__all__) <= set(dir(hetero_tfdata))
-    with pytest.raises(AttributeError, match="no attribute 'distribut'.*public names: .*distribute"):
+    with pytest.raises(AttributeError, match=r"no attribute 'distribut'.*public names: .*distribute"):
         _ = hetero_tfdata.distribut
 
 
