@@ -10,15 +10,15 @@ from typing import Any
 import tensorflow as tf
 
 from hetero_tfdata.augment.draws import Draw, sample_seeds
-from hetero_tfdata.augment.op import AffineOp, Batch, Op, TableOp, _sample, compose
-from hetero_tfdata.errors import DatasetError
+from hetero_tfdata.augment.op import AffineOp, Batch, Op, TableOp, compose, look_up, sample
+from hetero_tfdata.errors import ConfigurationError, DatasetError
 
 __all__ = ["Chain", "OneSampling", "OneTable"]
 
 
 @dataclass(frozen=True, repr=False)
 class OneSampling(AffineOp):
-    """Neighbouring affine operations as one sampling of the pixels.
+    """Neighbouring affine operations as one sampling of the pixels; a chain makes it by itself.
 
     Equal, within rounding, to a single bilinear sampling at the composed coordinates. That is sharper than sampling once for
     each operation, which blurs each time; and what one operation moves out of the image another can still bring back.
@@ -30,22 +30,13 @@ class OneSampling(AffineOp):
         super().__post_init__()
         object.__setattr__(self, "ops", tuple(self.ops))
 
-    @property
-    def is_random(self) -> bool:  # type: ignore[override]
-        """Whether one of them is."""
-        return any(op.is_random for op in self.ops)
-
-    def transforms(self, draw: Draw, height: int, width: int) -> tf.Tensor:
-        """The product of all."""
+    def apply_each(self, batch: Batch, draws: Sequence[Draw]) -> Batch:
+        """Samples once, with the random numbers of each of its operations."""
         result = None
-        for number, op in enumerate(self.ops):
-            one = op.transforms(draw.fork(number), height, width)
+        for op, draw in zip(self.ops, draws, strict=True):
+            one = op.transforms(draw, batch.height, batch.width)
             result = one if result is None else compose(result, one)
-        return result
-
-    def apply(self, batch: Batch, draw: Draw) -> Batch:
-        """Samples once."""
-        return _sample(batch, self.transforms(draw, batch.height, batch.width), self.ops[0].sampler)
+        return sample(batch, result, self.ops[0].sampler)
 
     def __repr__(self) -> str:
         return f"OneSampling(ops=[{', '.join(map(repr, self.ops))}])"
@@ -53,25 +44,20 @@ class OneSampling(AffineOp):
 
 @dataclass(frozen=True, repr=False)
 class OneTable(TableOp):
-    """Neighbouring table operations as one table: the same result as one after the other."""
+    """Neighbouring table operations as one table, the same result as one after the other; a chain makes it by itself."""
 
     ops: tuple[TableOp, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(self.ops))
 
-    @property
-    def is_random(self) -> bool:  # type: ignore[override]
-        """Whether one of them is."""
-        return any(op.is_random for op in self.ops)
-
-    def table(self, draw: Draw) -> tf.Tensor:
-        """Each table looked up in the next."""
+    def apply_each(self, batch: Batch, draws: Sequence[Draw]) -> Batch:
+        """Looks each table up in the next, and the values in the result."""
         result = None
-        for number, op in enumerate(self.ops):
-            one = op.table(draw.fork(number))
+        for op, draw in zip(self.ops, draws, strict=True):
+            one = op.table(draw)
             result = one if result is None else _table_of_tables(result, one)
-        return result
+        return batch.replace(images=look_up(batch.images, result))
 
     def __repr__(self) -> str:
         return f"OneTable(ops=[{', '.join(map(repr, self.ops))}])"
@@ -99,9 +85,11 @@ class Chain:
             so on. It is of integers or strings, unique in the dataset, and is passed through. None: a fingerprint of the
             sample's bytes, so samples that are equal to the byte are augmented equally.
         epoch: which component says the pass over the data, likewise; None: every pass is augmented alike if there is a seed.
+        positions: which random numbers each operation draws; by default its place in the chain. A chain whose operations
+            were moved keeps those of the chain as it was written.
 
     Raises:
-        ConfigurationError: (when built) something is no operation, or a seed is no integer.
+        ConfigurationError: (when built) something is no operation, or there are not as many positions as operations.
         DatasetError: (when traced) the element has not the shape, dtype or component that an operation needs.
     """
 
@@ -109,60 +97,70 @@ class Chain:
     seed: int | None = None
     key: str | int | None = None
     epoch: str | int | None = None
+    positions: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         for op in self.ops:
             if not isinstance(op, Op):
-                from hetero_tfdata.errors import ConfigurationError
-
                 raise ConfigurationError(f"Chain: ops: expected operations such as RandomFlip('horizontal'), got {op!r}")
-        object.__setattr__(self, "ops", tuple(_fused(_flat(self.ops))))
+        flat = _flat(self.ops)
+        positions = tuple(range(len(flat)) if self.positions is None else self.positions)
+        if len(positions) != len(flat):
+            raise ConfigurationError(f"Chain: positions: expected {len(flat)}, one an operation, got {len(positions)}")
+        object.__setattr__(self, "ops", tuple(_fused(flat)))
+        object.__setattr__(self, "positions", None if positions == tuple(range(len(flat))) else positions)
 
     def __call__(self, *element: Any) -> Any:
         """Runs the chain on one batch."""
-        images = element[0]["images"] if isinstance(element[0], Mapping) else element[0]
-        extra = element[0] if isinstance(element[0], Mapping) else {}
-        images = tf.convert_to_tensor(images)
+        entries = element[0] if isinstance(element[0], Mapping) else {}
+        images = tf.convert_to_tensor(entries["images"] if entries else element[0])
         for op in self.ops[:1]:
             op.check(images)
-        seeds = sample_seeds(
-            tf.shape(images)[0],
-            seed=self.seed,
-            key=None if self.seed is None else self._key(images, extra, element),
-            epoch=0 if self.epoch is None else self._component(self.epoch, "epoch", extra, element),
-        )
         labels = element[1] if len(element) > 1 else None
-        batch = Batch(images, seeds, labels, extra.get("boxes"), extra.get("masks"))
-        for number, op in enumerate(self.ops):
+        batch = Batch(images, self._seeds(images, entries, element), labels, entries.get("boxes"), entries.get("masks"))
+        draws = iter([Draw(batch.seeds, position) for position in self._positions()])
+        for op in self.ops:
             op.check(batch.images)
-            batch = op.apply(batch, Draw(seeds, number))
+            if isinstance(op, (OneSampling, OneTable)):
+                batch = op.apply_each(batch, [next(draws) for _ in op.ops])
+            else:
+                batch = op.apply(batch, next(draws))
         first: Any = batch.images
-        if extra:
+        if entries:
             changed = {"images": batch.images, "boxes": batch.boxes, "masks": batch.masks}
-            first = {**extra, **{name: value for name, value in changed.items() if name in extra}}
-        if len(element) == 1:
-            return first
-        return (first, batch.labels, *element[2:])
+            first = {**entries, **{name: value for name, value in changed.items() if name in entries}}
+        return first if len(element) == 1 else (first, batch.labels, *element[2:])
 
     def deterministic(self) -> Chain:
         """The chain without its random operations, for evaluation."""
-        return dataclasses.replace(self, ops=[op for op in _flat(self.ops) if not op.is_random])
+        kept = [(op, place) for op, place in zip(_flat(self.ops), self._positions(), strict=True) if not op.is_random]
+        return dataclasses.replace(self, ops=[op for op, _ in kept], positions=[place for _, place in kept])
 
-    def _key(self, images: tf.Tensor, extra: Mapping[str, Any], element: tuple[Any, ...]) -> tf.Tensor:
+    def _positions(self) -> tuple[int, ...]:
+        return tuple(range(len(_flat(self.ops)))) if self.positions is None else tuple(self.positions)
+
+    def _seeds(self, images: tf.Tensor, entries: Mapping[str, Any], element: tuple[Any, ...]) -> tf.Tensor:
+        count = tf.shape(images)[0]
+        if self.seed is None:
+            return sample_seeds(count, seed=None)
         if self.key is not None:
-            return self._component(self.key, "key", extra, element)
-        return tf.bitcast(tf.fingerprint(tf.reshape(images, [tf.shape(images)[0], -1])), tf.uint64)
+            key = self._component(self.key, "key", entries, element)
+        else:
+            key = tf.bitcast(tf.fingerprint(tf.reshape(images, [count, -1])), tf.uint64)
+        epoch = 0 if self.epoch is None else self._component(self.epoch, "epoch", entries, element)
+        return sample_seeds(count, seed=self.seed, key=tf.convert_to_tensor(key), epoch=epoch)
 
-    def _component(self, name: str | int, argument: str, extra: Mapping[str, Any], element: tuple[Any, ...]) -> Any:
-        if isinstance(name, str) and name in extra:
-            return extra[name]
+    def _component(self, name: str | int, argument: str, entries: Mapping[str, Any], element: tuple[Any, ...]) -> Any:
+        if isinstance(name, str) and name in entries:
+            return entries[name]
         if isinstance(name, int) and 0 < name < len(element):
             return element[name]
-        present = [*extra] or [f"{number}" for number in range(1, len(element))]
+        present = [*entries, *(str(number) for number in range(1, len(element)))]
         raise DatasetError(f"Chain: {argument}: expected a component of the element ({', '.join(present)}), got {name!r}")
 
     def __repr__(self) -> str:
-        options = [f"{name}={getattr(self, name)!r}" for name in ("seed", "key", "epoch") if getattr(self, name) is not None]
+        names = ("seed", "key", "epoch", "positions")
+        options = [f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name) is not None]
         return f"Chain({', '.join(['[' + ', '.join(map(repr, self.ops)) + ']', *options])})"
 
 

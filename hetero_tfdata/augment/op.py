@@ -157,7 +157,7 @@ class AffineOp(Op):
 
     def apply(self, batch: Batch, draw: Draw) -> Batch:
         """Samples images and masks (masks at the nearest pixel), moves boxes."""
-        return _sample(batch, self.transforms(draw, batch.height, batch.width), self.sampler)
+        return sample(batch, self.transforms(draw, batch.height, batch.width), self.sampler)
 
 
 @dataclass(frozen=True, repr=False)
@@ -193,7 +193,8 @@ def _matrix(transforms: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.concat([transforms, tf.ones_like(transforms[:, :1])], 1), [-1, 3, 3])
 
 
-def _sample(batch: Batch, transforms: tf.Tensor, sampler: tuple[str, int, str]) -> Batch:
+def sample(batch: Batch, transforms: tf.Tensor, sampler: tuple[str, int, str]) -> Batch:
+    """Samples images (and masks, at the nearest pixel) once at transformed coordinates, and moves the boxes."""
     fill_mode, fill_value, interpolation = sampler
     images = _resample(batch.images, transforms, fill_mode, fill_value, interpolation)
     masks = None if batch.masks is None else _resample(batch.masks, transforms, fill_mode, 0, "nearest")

@@ -158,10 +158,10 @@ def test_fused_chain_is_one_sampling_at_the_composed_coordinates():
     assert len(chain.ops) == 1
     batch, keys = images(3, 12, 10), tf.constant([1, 2, 3], tf.int64)
     sampled = chain(batch, keys)[0].numpy()
-    draw = Draw(sample_seeds(3, seed=5, key=keys), 0)
+    seeds = sample_seeds(3, seed=5, key=keys)
     transforms = None
     for number, op in enumerate(chain.ops[0].ops):
-        one = op.transforms(draw.fork(number), 12, 10)
+        one = op.transforms(Draw(seeds, number), 12, 10)
         transforms = one if transforms is None else compose(transforms, one)
     for number in range(3):
         expected = float64_bilinear(batch[number].numpy().astype(float), transforms[number].numpy().astype(float))
@@ -246,6 +246,17 @@ def test_other_fill_is_not_fused():
 def test_deterministic_leaves_random_operations_out():
     chain = augment.Chain([augment.Dilation(), augment.RandomFlip(), augment.GaussianBlur(3, sigma=(0.1, 2.0))])
     assert chain.deterministic() == augment.Chain([augment.Dilation()])
+
+
+def test_a_sample_draws_the_same_whether_fused_or_not_and_wherever_its_operation_was_moved():
+    batch, keys = images(), tf.range(4)
+    ops = [augment.Dilation(), augment.RandomFlip(), augment.RandomTranslation(0.3, 0.3, interpolation="nearest")]
+    written = augment.Chain(ops, seed=1, key=1)
+    moved = augment.Chain([ops[1], ops[0], ops[2]], seed=1, key=1, positions=[1, 0, 2])
+    np.testing.assert_array_equal(written(batch, keys)[0], moved(batch, keys)[0]), "a flip and a dilation commute"
+    assert eval(repr(moved), vars(augment)) == moved != written
+    with pytest.raises(errors.ConfigurationError, match="Chain: positions: expected 3, one an operation, got 2"):
+        augment.Chain(ops, positions=[0, 1])
 
 
 def test_boxes_and_masks_follow():
