@@ -5,10 +5,12 @@ dataset = dataset.batch(1024).map(chain)
 """
 
 from hetero_tfdata.augment.chain import Chain, OneSampling, OneTable
+from hetero_tfdata.augment.cropping import CenterCrop, Pad, RandomErasing, RandomResizedCrop, Resize
 from hetero_tfdata.augment.filters import Dilation, Erosion, GaussianBlur, MeanBlur
 from hetero_tfdata.augment.geometry import RandomFlip, RandomRotation, RandomShear, RandomTranslation, RandomZoom
 
 __all__ = [
+    "CenterCrop",
     "Chain",
     "Dilation",
     "Erosion",
@@ -16,9 +18,13 @@ __all__ = [
     "MeanBlur",
     "OneSampling",
     "OneTable",
+    "Pad",
+    "RandomErasing",
     "RandomFlip",
+    "RandomResizedCrop",
     "RandomRotation",
     "RandomShear",
     "RandomTranslation",
     "RandomZoom",
+    "Resize",
 ]

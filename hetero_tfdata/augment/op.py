@@ -198,7 +198,7 @@ def sample(batch: Batch, transforms: tf.Tensor, sampler: tuple[str, int, str]) -
     fill_mode, fill_value, interpolation = sampler
     images = _resample(batch.images, transforms, fill_mode, fill_value, interpolation)
     masks = None if batch.masks is None else _resample(batch.masks, transforms, fill_mode, 0, "nearest")
-    boxes = None if batch.boxes is None else _move_boxes(batch.boxes, transforms, batch.height, batch.width)
+    boxes = None if batch.boxes is None else move_boxes(batch.boxes, transforms, batch.height, batch.width)
     return batch.replace(images=images, masks=masks, boxes=boxes)
 
 
@@ -207,7 +207,7 @@ def _resample(images: tf.Tensor, transforms: tf.Tensor, fill_mode: str, fill_val
     return resample(images, transforms, fill_mode=fill_mode, fill_value=fill_value, interpolation=interpolation)
 
 
-def _move_boxes(boxes: tf.RaggedTensor, transforms: tf.Tensor, height: int, width: int) -> tf.RaggedTensor:
+def move_boxes(boxes: tf.RaggedTensor, transforms: tf.Tensor, height: int, width: int) -> tf.RaggedTensor:
     """The boxes around the moved corners, clipped to the image; those that left it are dropped.
 
     Coordinates are pixel edges: pixel (0, 0) spans 0 to 1, its centre, which transforms count as 0, lies at 0.5.

@@ -210,7 +210,7 @@ def _call_name() -> str:
 
 _own_servers: Supervisor | None = None
 _own_servers_lock = threading.Lock()
-_LINGER_S = 60.0
+_LINGER_S = 20.0
 
 
 def _serve_from_here(cluster: Cluster, timeout_s: float) -> None:
