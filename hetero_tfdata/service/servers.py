@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     server = _dispatcher(arguments) if arguments.server == "dispatcher" else _worker(arguments)
-    print(READY, flush=True)
+    # One write, with a line end before it: TensorFlow's threads write their log lines to the same pipe piece by piece, and
+    # this line must not end up in the middle of one.
+    os.write(sys.stdout.fileno(), f"\n{READY}\n".encode())
     while not stopped.wait(timeout=3600):
         pass
     # Nothing is left to lose: the dispatcher's journal is written as it goes, a worker has no state. An orderly shutdown

@@ -123,7 +123,7 @@ class Server:
                 self.has_served = True
                 self.ready.set()
                 continue
-            if any(noise in line for noise in _NOISE):
+            if not line or any(noise in line for noise in _NOISE):
                 continue
             self.tail.append(line)
             log(f"{self.name}: {line}")
@@ -226,8 +226,12 @@ class Supervisor:
         """Batches that all workers of the host have produced."""
         return sum(server.batches_served for server in self.servers)
 
-    def wait_until_ready(self, timeout_s: float) -> None:
-        """Returns when every server serves.
+    def wait_until_ready(self, timeout_s: float, *, unless: Callable[[], bool] = lambda: False) -> None:
+        """Returns when every server serves, or when it is no longer worth waiting.
+
+        Args:
+            timeout_s: seconds until the error.
+            unless: asked again and again; true ends the wait.
 
         Raises:
             NotReadyError: not before the deadline; names the server and its last words.
@@ -235,7 +239,7 @@ class Supervisor:
         """
         deadline = time.monotonic() + timeout_s
         for server in self.servers:
-            while not server.ready.wait(timeout=0.1):
+            while not server.ready.wait(timeout=0.1) and not unless():
                 if self.failure is not None:
                     raise self.failure
                 if time.monotonic() > deadline:

@@ -145,7 +145,7 @@ from hetero_tfdata.augment.catalogue import CATALOGUE
 rng = np.random.default_rng(5)
 different = []
 for entry in CATALOGUE:
-    images = rng.integers(0, 256, (6, 16, 16, entry.channels), dtype=np.uint8)
+    images = rng.integers(0, 256, (6, 33, 33, entry.channels), dtype=np.uint8)
     source = tf.data.Dataset.from_tensor_slices((images, np.eye(10, dtype=np.float32)[:6], np.arange(6))).batch(6)
     mapped = source.map(augment.Chain([entry.make(2)], seed=1, key=2))
     here = next(iter(mapped))

@@ -180,3 +180,28 @@ def test_hold_names_an_owner_that_is_not_there(cluster):
 )
 def test_last_words(output, expected):
     assert last_words(output) == expected
+
+
+def test_readiness_is_seen_in_the_midst_of_log_lines(monkeypatch, tmp_path):
+    """TensorFlow's threads write to the same pipe piece by piece; a server that is ready was once taken for one that is not."""
+    from hetero_tfdata.service import supervisor
+
+    fake = tmp_path / "fake.py"
+    fake.write_text(
+        "import os, sys, time\n"
+        "from hetero_tfdata.service import servers\n"
+        "servers.is_port_free = lambda port: True\n"
+        "def dispatcher(arguments):\n"
+        "    os.write(2, b'2026-11-23 12:00:00: W tensorflow/core/data/service')  # the rest of the line comes later\n"
+        "servers._dispatcher = dispatcher\n"
+        "sys.exit(servers.main(sys.argv[3:]))\n"
+    )
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        supervisor.subprocess, "Popen", lambda command, **options: real([command[0], str(fake), *command[1:]], **options)
+    )
+    lines: list[str] = []
+    server = supervisor.Server("dispatcher", 0, 1, ["--work-dir", str(tmp_path)], counted=False)
+    with Supervisor([server], log=lines.append) as running:
+        running.wait_until_ready(30)
+    assert any("tensorflow/core/data/service" in line for line in lines)
