@@ -5,7 +5,7 @@ PYTHON ?=
 bin := .venv/bin
 demo_data := .cache/photographs
 
-.PHONY: help setup demo test check lint types layers bench lock clean
+.PHONY: help setup demo test check lint types layers bench gallery lock clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -40,6 +40,9 @@ bench: bench-counter ## all benchmarks; make bench-NAME runs one of benchmarks/N
 
 bench-%: setup
 	@$(bin)/python benchmarks/$*.py
+
+gallery: setup ## draw every augmentation at three strengths: benchmarks/gallery.png
+	@$(bin)/python benchmarks/gallery.py
 
 lock: setup ## write requirements/dev.txt anew from requirements/dev.in
 	@cd requirements && ../$(bin)/uv pip compile dev.in --override overrides.txt --universal --python-version 3.10 \

@@ -16,14 +16,18 @@ class Entry:
     """An operation of the catalogue.
 
     Attributes:
-        make: the operation at a strength of 1 (mild), 2 (usual) or 3 (strong).
+        build: makes the operation from a strength, 1 (mild), 2 (usual) or 3 (strong), and the images' side in pixels.
         labels: whether it needs float one-hot labels [B, K].
         channels: of the images to show it on.
     """
 
-    make: Callable[[int], Op]
+    build: Callable[[int, int], Op]
     labels: bool = False
     channels: int = 3
+
+    def make(self, strength: int, side: int = 32) -> Op:
+        """The operation for square images of that side."""
+        return self.build(strength, side)
 
     @property
     def name(self) -> str:
@@ -32,19 +36,19 @@ class Entry:
 
 
 CATALOGUE: tuple[Entry, ...] = (
-    Entry(lambda strength: augment.RandomFlip(("horizontal", "vertical", "horizontal_and_vertical")[strength - 1])),
-    Entry(lambda strength: augment.RandomRotation(0.05 * strength)),
-    Entry(lambda strength: augment.RandomZoom(0.15 * strength)),
-    Entry(lambda strength: augment.RandomTranslation(0.1 * strength, 0.1 * strength)),
-    Entry(lambda strength: augment.RandomShear(0.15 * strength, 0.05 * strength)),
-    Entry(lambda strength: augment.CenterCrop(32 - 4 * strength, 32 - 4 * strength)),
-    Entry(lambda strength: augment.Pad(4 * strength, mode=("constant", "reflect", "symmetric")[strength - 1])),
-    Entry(lambda strength: augment.Resize(12 * strength, 16 * strength)),
-    Entry(lambda strength: augment.RandomResizedCrop(24, 24, area=(0.5 / strength, 1.0))),
-    Entry(lambda strength: augment.RandomErasing(area=(0.05 * strength, 0.1 * strength))),
-    Entry(lambda strength: augment.Dilation(2 * strength + 1)),
-    Entry(lambda strength: augment.Erosion(2 * strength + 1)),
-    Entry(lambda strength: augment.GaussianBlur(11, sigma=0.8 * strength)),
-    Entry(lambda strength: augment.GaussianBlur(11, sigma=(0.1, 1.0 * strength))),
-    Entry(lambda strength: augment.MeanBlur(2 * strength + 1)),
+    Entry(lambda strength, side: augment.RandomFlip(("horizontal", "vertical", "horizontal_and_vertical")[strength - 1])),
+    Entry(lambda strength, side: augment.RandomRotation(0.05 * strength)),
+    Entry(lambda strength, side: augment.RandomZoom(0.15 * strength)),
+    Entry(lambda strength, side: augment.RandomTranslation(0.1 * strength, 0.1 * strength)),
+    Entry(lambda strength, side: augment.RandomShear(0.15 * strength, 0.05 * strength)),
+    Entry(lambda strength, side: augment.CenterCrop(side - side * strength // 8, side - side * strength // 8)),
+    Entry(lambda strength, side: augment.Pad(side * strength // 8, mode=("constant", "reflect", "symmetric")[strength - 1])),
+    Entry(lambda strength, side: augment.Resize(side * strength // 4, side * strength // 3)),
+    Entry(lambda strength, side: augment.RandomResizedCrop(side, side, area=(0.5 / strength, 0.8 / strength))),
+    Entry(lambda strength, side: augment.RandomErasing(area=(0.05 * strength, 0.1 * strength))),
+    Entry(lambda strength, side: augment.Dilation(2 * strength + 1)),
+    Entry(lambda strength, side: augment.Erosion(2 * strength + 1)),
+    Entry(lambda strength, side: augment.GaussianBlur(11, sigma=0.8 * strength)),
+    Entry(lambda strength, side: augment.GaussianBlur(11, sigma=(0.1, 1.0 * strength))),
+    Entry(lambda strength, side: augment.MeanBlur(2 * strength + 1)),
 )
