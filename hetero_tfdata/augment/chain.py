@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -13,7 +13,10 @@ from hetero_tfdata.augment.draws import Draw, sample_seeds
 from hetero_tfdata.augment.op import AffineOp, Batch, Op, TableOp, compose, look_up, sample
 from hetero_tfdata.errors import ConfigurationError, DatasetError
 
-__all__ = ["Chain", "OneSampling", "OneTable"]
+if TYPE_CHECKING:
+    from hetero_tfdata.augment.placement import Plan, Split
+
+__all__ = ["Chain", "OneSampling", "OneTable", "flat"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,12 +106,12 @@ class Chain:
         for op in self.ops:
             if not isinstance(op, Op):
                 raise ConfigurationError(f"Chain: ops: expected operations such as RandomFlip('horizontal'), got {op!r}")
-        flat = _flat(self.ops)
-        positions = tuple(range(len(flat)) if self.positions is None else self.positions)
-        if len(positions) != len(flat):
-            raise ConfigurationError(f"Chain: positions: expected {len(flat)}, one an operation, got {len(positions)}")
-        object.__setattr__(self, "ops", tuple(_fused(flat)))
-        object.__setattr__(self, "positions", None if positions == tuple(range(len(flat))) else positions)
+        every = flat(self.ops)
+        positions = tuple(range(len(every)) if self.positions is None else self.positions)
+        if len(positions) != len(every):
+            raise ConfigurationError(f"Chain: positions: expected {len(every)}, one an operation, got {len(positions)}")
+        object.__setattr__(self, "ops", tuple(_fused(every)))
+        object.__setattr__(self, "positions", None if positions == tuple(range(len(every))) else positions)
 
     def __call__(self, *element: Any) -> Any:
         """Runs the chain on one batch."""
@@ -118,7 +121,7 @@ class Chain:
             op.check(images)
         labels = element[1] if len(element) > 1 else None
         batch = Batch(images, self._seeds(images, entries, element), labels, entries.get("boxes"), entries.get("masks"))
-        draws = iter([Draw(batch.seeds, position) for position in self._positions()])
+        draws = iter([Draw(batch.seeds, position) for position in self.all_positions])
         for op in self.ops:
             op.check(batch.images)
             if isinstance(op, (OneSampling, OneTable)):
@@ -131,13 +134,27 @@ class Chain:
             first = {**entries, **{name: value for name, value in changed.items() if name in entries}}
         return first if len(element) == 1 else (first, batch.labels, *element[2:])
 
+    def plan(self, height: int, width: int, channels: int = 3) -> Plan:
+        """The chain in the order in which it costs least, for images of that size; see placement.py. Same pixels."""
+        from hetero_tfdata.augment import placement
+
+        return placement.plan(self, height, width, channels)
+
+    def split(self, height: int, width: int, channels: int = 3) -> Split:
+        """The part for the CPU hosts and the part for the accelerator, with predicted bytes and CPU; see placement.py."""
+        from hetero_tfdata.augment import placement
+
+        return placement.split(self, height, width, channels)
+
     def deterministic(self) -> Chain:
         """The chain without its random operations, for evaluation."""
-        kept = [(op, place) for op, place in zip(_flat(self.ops), self._positions(), strict=True) if not op.is_random]
+        kept = [(op, place) for op, place in zip(flat(self.ops), self.all_positions, strict=True) if not op.is_random]
         return dataclasses.replace(self, ops=[op for op, _ in kept], positions=[place for _, place in kept])
 
-    def _positions(self) -> tuple[int, ...]:
-        return tuple(range(len(_flat(self.ops)))) if self.positions is None else tuple(self.positions)
+    @property
+    def all_positions(self) -> tuple[int, ...]:
+        """`positions`, spelt out."""
+        return tuple(range(len(flat(self.ops)))) if self.positions is None else tuple(self.positions)
 
     def _seeds(self, images: tf.Tensor, entries: Mapping[str, Any], element: tuple[Any, ...]) -> tf.Tensor:
         count = tf.shape(images)[0]
@@ -164,11 +181,12 @@ class Chain:
         return f"Chain({', '.join(['[' + ', '.join(map(repr, self.ops)) + ']', *options])})"
 
 
-def _flat(ops: Iterable[Op]) -> list[Op]:
-    flat: list[Op] = []
+def flat(ops: Iterable[Op]) -> list[Op]:
+    """The operations as they were written, fused ones taken apart."""
+    every: list[Op] = []
     for op in ops:
-        flat.extend(op.ops if isinstance(op, (OneSampling, OneTable)) else [op])
-    return flat
+        every.extend(op.ops if isinstance(op, (OneSampling, OneTable)) else [op])
+    return every
 
 
 def _fused(ops: Sequence[Op]) -> list[Op]:

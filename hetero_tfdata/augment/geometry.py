@@ -9,7 +9,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from hetero_tfdata.augment.draws import Draw
-from hetero_tfdata.augment.op import AffineOp, as_pair
+from hetero_tfdata.augment.op import AffineOp, Batch, as_pair, compiled, move_boxes
 
 __all__ = ["RandomFlip", "RandomRotation", "RandomShear", "RandomTranslation", "RandomZoom"]
 
@@ -46,6 +46,24 @@ class RandomFlip(AffineOp):
         zero = tf.zeros_like(x)
         x_offset, y_offset = tf.where(left_right, width - 1.0, 0.0), tf.where(up_down, height - 1.0, 0.0)
         return tf.stack([x, zero, x_offset, zero, y, y_offset, zero, zero], 1)
+
+    def apply(self, batch: Batch, draw: Draw) -> Batch:
+        """By itself a choice between each image and its mirror image, a tenth of a sampling's cost."""
+        transforms = self.transforms(draw, batch.height, batch.width)
+        left_right, up_down = transforms[:, 0] < 0, transforms[:, 4] < 0
+        images = _mirror(batch.images, left_right, up_down, self.mode)
+        masks = None if batch.masks is None else _mirror(batch.masks, left_right, up_down, self.mode)
+        boxes = None if batch.boxes is None else move_boxes(batch.boxes, transforms, batch.height, batch.width)
+        return batch.replace(images=images, masks=masks, boxes=boxes)
+
+
+@compiled
+def _mirror(images: tf.Tensor, left_right: tf.Tensor, up_down: tf.Tensor, mode: str) -> tf.Tensor:
+    if mode != "vertical":
+        images = tf.where(tf.reshape(left_right, [-1, 1, 1, 1]), tf.reverse(images, [2]), images)
+    if mode != "horizontal":
+        images = tf.where(tf.reshape(up_down, [-1, 1, 1, 1]), tf.reverse(images, [1]), images)
+    return images
 
 
 @dataclass(frozen=True, repr=False)
