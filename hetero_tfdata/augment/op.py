@@ -173,13 +173,31 @@ class TableOp(Op):
         return batch.replace(images=look_up(batch.images, self.table(draw)))
 
 
-@compiled
 def look_up(images: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     """uint8 [B, H, W, C] by a table uint8 [B or 1, 256] -> uint8, the same shape."""
-    flat = tf.reshape(table, [-1])
-    samples = tf.shape(images)[0]
-    rows = tf.range(samples) * (256 if table.shape[0] != 1 else 0)
-    return tf.gather(flat, tf.cast(images, tf.int32) + tf.reshape(rows, [-1, 1, 1, 1]))
+    return from_rows(_look_up(to_rows(images), table), images)
+
+
+@compiled
+def _look_up(rows: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    # XLA makes vector code of a gather of 32-bit words, not of one of bytes: 35 us instead of 70 for 224x224x3 (one core, 2026-11-23)
+    flat = tf.reshape(tf.cast(table, tf.int32), [-1])
+    starts = tf.range(tf.shape(rows)[0]) * (256 if table.shape[0] != 1 else 0)
+    return tf.cast(tf.gather(flat, tf.cast(rows, tf.int32) + tf.reshape(starts, [-1, 1, 1])), tf.uint8)
+
+
+def to_rows(images: tf.Tensor) -> tf.Tensor:
+    """[B, H, W, C] -> [B, H, W * C], to be called outside of a compiled function.
+
+    XLA's loops run over the innermost axis: over three channels they stay scalar, over a whole row they become vector code.
+    """
+    _, height, width, channels = images.shape
+    return tf.reshape(images, [-1, height, width * channels])
+
+
+def from_rows(rows: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """[B, H, W * C] -> the shape of `images`."""
+    return tf.reshape(rows, [-1, *images.shape[1:]])
 
 
 def compose(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
