@@ -88,6 +88,7 @@ class TestJob:
             HETERO_TFDATA_ADDRESSES=json.dumps(addresses),
             SM_DISTRIBUTION_INSTANCE_GROUPS=json.dumps(self.distribution),
             TRAINING_JOB_NAME=f"test-{self.root.name}",
+            TMPDIR=str(self.root),  # what killed processes leave there goes with the test
             **extra,
         )
 

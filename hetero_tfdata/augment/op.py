@@ -180,7 +180,7 @@ def look_up(images: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
 
 @compiled
 def _look_up(rows: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
-    # XLA makes vector code of a gather of 32-bit words, not of one of bytes: 35 us instead of 70 for 224x224x3 (one core, 2026-11-23)
+    # XLA makes vector code of a gather of 32-bit words, not of one of bytes: 57 us instead of 109 for 224x224x3 (one core)
     flat = tf.reshape(tf.cast(table, tf.int32), [-1])
     starts = tf.range(tf.shape(rows)[0]) * (256 if table.shape[0] != 1 else 0)
     return tf.cast(tf.gather(flat, tf.cast(rows, tf.int32) + tf.reshape(starts, [-1, 1, 1])), tf.uint8)
