@@ -4,6 +4,8 @@ chain = augment.Chain([augment.RandomFlip("horizontal"), augment.RandomRotation(
 dataset = dataset.batch(1024).map(chain)
 """
 
+from hetero_tfdata.augment import presets
+from hetero_tfdata.augment.addons import Addons, Integers, Uniform
 from hetero_tfdata.augment.chain import Chain, OneSampling, OneTable
 from hetero_tfdata.augment.color import (
     AutoContrast,
@@ -33,9 +35,11 @@ from hetero_tfdata.augment.filters import Dilation, Erosion, GaussianBlur, MeanB
 from hetero_tfdata.augment.geometry import RandomFlip, RandomRotation, RandomShear, RandomTranslation, RandomZoom
 from hetero_tfdata.augment.mix import CutMix, MixUp
 from hetero_tfdata.augment.noise import RandomNoise, SaltAndPepper
+from hetero_tfdata.augment.normalization import normalize
 from hetero_tfdata.augment.policies import RandAugment, TrivialAugment
 
 __all__ = [
+    "Addons",
     "AutoContrast",
     "Brightness",
     "CenterCrop",
@@ -50,6 +54,7 @@ __all__ = [
     "GaussianBlur",
     "Grayscale",
     "Hue",
+    "Integers",
     "Invert",
     "MeanBlur",
     "MixUp",
@@ -80,4 +85,7 @@ __all__ = [
     "Sharpness",
     "Solarize",
     "TrivialAugment",
+    "Uniform",
+    "normalize",
+    "presets",
 ]
