@@ -5,7 +5,7 @@ PYTHON ?=
 bin := .venv/bin
 demo_data := .cache/photographs
 
-.PHONY: help setup demo test check lint types layers bench gallery lock clean
+.PHONY: help setup demo test test-matrix check lint types layers bench gallery lock clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -24,6 +24,9 @@ demo: setup ## train ResNet50 on an emulated heterogeneous cluster of three host
 
 test: setup ## the tests
 	@$(bin)/python -m pytest
+
+test-matrix: setup ## the tests of the augmentations on TensorFlow 2.12, 2.15 and the newest, each in its own environment
+	@$(bin)/python tests/matrix.py
 
 check: lint types layers test ## lint, types, layers, tests
 

@@ -113,6 +113,8 @@ class Chain:
         object.__setattr__(self, "ops", tuple(_fused(every)))
         object.__setattr__(self, "positions", None if positions == tuple(range(len(every))) else positions)
 
+    # nothing here branches on tensors, and the autograph of TensorFlow 2.12 knows no zip(strict=True)
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, *element: Any) -> Any:
         """Runs the chain on one batch."""
         entries = element[0] if isinstance(element[0], Mapping) else {}
