@@ -84,7 +84,7 @@ def _batched(folder: Path, augment: Callable[..., Any]) -> tf.data.Dataset:
 
 
 def _any_of(windows: tf.Tensor) -> tf.Tensor:
-    # Drawn beforehand: in the graph `_even_area` would cost 50 us an image, sample_distorted_bounding_box costs next to nothing.
+    # Drawn beforehand: in the graph `_even_area` costs 50 us an image, sample_distorted_bounding_box costs next to nothing.
     return windows[tf.random.uniform([], maxval=_WINDOWS, dtype=tf.int32)]
 
 
