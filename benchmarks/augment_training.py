@@ -140,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for seed in range(options.seeds):
         for name in GRAPHS:
             runs[name].append(train(name, seed, options.steps))
+            print(f"{name}, seed {seed}: validation loss {runs[name][-1]['validation_loss']:.3f}", file=sys.stderr, flush=True)
     losses = {name: [run["validation_loss"] for run in one] for name, one in runs.items()}
     rows = []
     for name, one in runs.items():
