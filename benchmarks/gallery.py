@@ -39,12 +39,17 @@ def example(entry: Entry, strength: int, photos: np.ndarray) -> np.ndarray:
     chain = augment.Chain([entry.make(strength, SIDE)], seed=1, key=2)
     shown, most = images[0], -1.0
     for key in range(6):
-        result = chain(tf.constant(images), tf.one_hot([0, 1], 2), tf.constant([key, key + 100]))[0].numpy()[0]
+        result = visible(chain(tf.constant(images), tf.one_hot([0, 1], 2), tf.constant([key, key + 100]))[0].numpy()[0])
         same_size = result.shape == images[0].shape
         change = float(np.abs(result.astype(float) - images[0]).mean()) if same_size else 0.0
         if change > most:
             shown, most = result, change
     return np.repeat(shown, 3, -1) if shown.shape[-1] == 1 else shown
+
+
+def visible(image: np.ndarray) -> np.ndarray:
+    """uint8 as it is; floats from 0 (black) to the largest (white)."""
+    return image if image.dtype == np.uint8 else (image.clip(0) / image.max() * 255).astype(np.uint8)
 
 
 def sheet() -> Image.Image:

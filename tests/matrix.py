@@ -70,7 +70,18 @@ def make(environment: Environment, python: str) -> None:
     folder = str(FOLDER / environment.name)
     commands = (
         [uv, "venv", "-q", "--clear", "--python", python, folder],
-        [uv, "pip", "install", "-q", "--no-deps", "--python", environment.interpreter, "-r", environment.requirements],
+        [
+            uv,
+            "pip",
+            "install",
+            "-q",
+            "--compile-bytecode",
+            "--no-deps",
+            "--python",
+            environment.interpreter,
+            "-r",
+            environment.requirements,
+        ],
     )
     for command in commands:
         if subprocess.run(command).returncode != 0:

@@ -29,7 +29,19 @@ def dali_python(folder: Path) -> Path | None:
         shutil.rmtree(folder, ignore_errors=True)
         for command in (
             [uv, "venv", "-q", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "-q", "--no-deps", "--require-hashes", "--python", str(python), "-r", str(REQUIREMENTS)],
+            [
+                uv,
+                "pip",
+                "install",
+                "-q",
+                "--compile-bytecode",
+                "--no-deps",
+                "--require-hashes",
+                "--python",
+                str(python),
+                "-r",
+                str(REQUIREMENTS),
+            ],
             [str(python), "-c", "import nvidia.dali"],
         ):
             try:

@@ -82,6 +82,7 @@ class Process:
     def __init__(self, contender: Contender, interpreter: Path, log: Path) -> None:
         self.contender = contender
         self._log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as errors:
             self._child = subprocess.Popen(
                 [str(interpreter), *contender.command],
@@ -150,7 +151,6 @@ class Process:
 
 @contextlib.contextmanager
 def _processes(contenders: Sequence[Contender], interpreters: Mapping[bool, Path], logs: Path) -> Iterator[list[Process]]:
-    logs.mkdir(parents=True, exist_ok=True)
     started: list[Process] = []
     try:
         for contender in contenders:

@@ -9,34 +9,36 @@ from hetero_tfdata.augment.addons import Addons, Integers, Uniform
 from hetero_tfdata.augment.chain import Chain, OneSampling, OneTable
 from hetero_tfdata.augment.color import (
     AutoContrast,
-    Brightness,
     ColorJitter,
     Contrast,
     Equalize,
-    Gamma,
     Grayscale,
     Hue,
-    Invert,
-    Posterize,
-    RandomBrightness,
     RandomContrast,
-    RandomGamma,
     RandomGrayscale,
     RandomHue,
-    RandomInvert,
     RandomSaturation,
     RandomSharpness,
     Saturation,
     Sharpness,
-    Solarize,
 )
 from hetero_tfdata.augment.cropping import CenterCrop, Pad, RandomErasing, RandomResizedCrop, Resize
 from hetero_tfdata.augment.filters import Dilation, Erosion, GaussianBlur, MeanBlur
 from hetero_tfdata.augment.geometry import RandomFlip, RandomRotation, RandomShear, RandomTranslation, RandomZoom
 from hetero_tfdata.augment.mix import CutMix, MixUp
 from hetero_tfdata.augment.noise import RandomNoise, SaltAndPepper
-from hetero_tfdata.augment.normalization import normalize
+from hetero_tfdata.augment.normalization import Normalize, normalize
 from hetero_tfdata.augment.policies import RandAugment, TrivialAugment
+from hetero_tfdata.augment.tables import (
+    Brightness,
+    Gamma,
+    Invert,
+    Posterize,
+    RandomBrightness,
+    RandomGamma,
+    RandomInvert,
+    Solarize,
+)
 
 __all__ = [
     "Addons",
@@ -58,6 +60,7 @@ __all__ = [
     "Invert",
     "MeanBlur",
     "MixUp",
+    "Normalize",
     "OneSampling",
     "OneTable",
     "Pad",

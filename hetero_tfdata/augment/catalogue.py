@@ -78,4 +78,5 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(lambda strength, side: augment.CutMix(0.5 * strength), labels=True),
     Entry(lambda strength, side: augment.RandAugment(magnitude=3.0 * strength)),
     Entry(lambda strength, side: augment.TrivialAugment()),
+    Entry(lambda strength, side: augment.Normalize((0.5, 0.4, 0.3), 0.1 * strength)),
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from hetero_tfdata.augment.draws import Draw, sample_seeds
-from hetero_tfdata.augment.op import AffineOp, Batch, Op, TableOp, compose, look_up, sample
+from hetero_tfdata.augment.op import AffineOp, Batch, Op, TableOp, look_up, sample
 from hetero_tfdata.errors import ConfigurationError, DatasetError
 
 if TYPE_CHECKING:
@@ -35,11 +35,7 @@ class OneSampling(AffineOp):
 
     def apply_each(self, batch: Batch, draws: Sequence[Draw]) -> Batch:
         """Samples once, with the random numbers of each of its operations."""
-        result = None
-        for op, draw in zip(self.ops, draws, strict=True):
-            one = op.transforms(draw, batch.height, batch.width)
-            result = one if result is None else compose(result, one)
-        return sample(batch, result, self.ops[0].sampler)
+        return sample(batch, self.ops, draws)
 
     def __repr__(self) -> str:
         return f"OneSampling(ops=[{', '.join(map(repr, self.ops))}])"
@@ -107,6 +103,9 @@ class Chain:
             if not isinstance(op, Op):
                 raise ConfigurationError(f"Chain: ops: expected operations such as RandomFlip('horizontal'), got {op!r}")
         every = flat(self.ops)
+        for op in every[:-1]:
+            if op.output_dtype != tf.uint8:
+                raise ConfigurationError(f"Chain: ops: expected {op!r} to be the last, as it makes no uint8; got one behind it")
         positions = tuple(range(len(every)) if self.positions is None else self.positions)
         if len(positions) != len(every):
             raise ConfigurationError(f"Chain: positions: expected {len(every)}, one an operation, got {len(positions)}")

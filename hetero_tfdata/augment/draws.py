@@ -72,6 +72,18 @@ class Draw:
         self._seeds = mix(seeds, salt)
         self._calls = 0
 
+    @classmethod
+    def of(cls, seeds: tf.Tensor) -> Draw:
+        """The source whose `seeds` these are, for another function."""
+        draw = cls.__new__(cls)
+        draw._seeds, draw._calls = seeds, 0
+        return draw
+
+    @property
+    def seeds(self) -> tf.Tensor:
+        """uint64 [B], the samples' and the salt's; see `of`."""
+        return self._seeds
+
     def fork(self, salt: int) -> Draw:
         """An independent source, for an operation inside this one."""
         return Draw(self._seeds, salt + 1)

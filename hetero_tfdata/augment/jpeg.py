@@ -1,4 +1,4 @@
-"""From the bytes of an image file to the part of it that is wanted, at the size that is wanted.
+"""From the bytes of image files to the part of each that is wanted, at the size that is wanted.
 
 Decoding is most of what an image costs, so only what the result needs is decoded:
 
@@ -6,80 +6,90 @@ Decoding is most of what an image costs, so only what the result needs is decode
     scale           a window at least 2, 4 or 8 times the target is decoded at a half, a quarter or an eighth
     dct             "fast": the fast inverse DCT, colour planes enlarged by repetition; "exact": the accurate DCT, smoothed
 
+and what is not decoding is done for many files at once: windows, scales and random numbers of a whole batch are computed
+together, and a dataset inside the graph decodes its files one after the other.
+
 Takes what TensorFlow decodes: JPEG (also grey and CMYK), PNG, BMP, the first picture of a GIF. EXIF's orientation is obeyed.
-A JPEG that was cut off is recovered as far as it goes and grey below; one cut off in its header is an error of the element.
-Measured on JPEGs of 500x375 and 46 kB, random-resized crops to 224x224, one core, TF 2.15.1, 2026-11-24: 650 us to decode, 320
-to resize. What lost: resizing with compiled gathers, rows first and then columns (850 us instead of 320).
+A JPEG that was cut off is recovered as far as it goes and grey below. A file that can't be decoded is left out of the result,
+which says so; see corrupt.py for what becomes of it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from hetero_tfdata.augment import exif
 from hetero_tfdata.augment.draws import Draw
-from hetero_tfdata.augment.op import compiled
 from hetero_tfdata.errors import ConfigurationError
 
-__all__ = ["DCT", "central_crop", "random_resized_crop", "require_dct"]
+__all__ = ["DCT", "Crops", "central_crops", "random_resized_crops", "require_dct"]
 
 DCT = ("fast", "exact")
 
 _SCALES = (1, 2, 4, 8)
 _TRIES = 10  # windows drawn before the largest central one is taken, as torchvision does
-_EXIF = b"Exif\x00\x00"
-_EXIF_AT = (6, 24)  # right after the start of the file, or after JFIF's own segment
-_ORIENTATION = 0x0112  # the tag's number in EXIF
+_JPEG = b"\xff\xd8\xff"
 
 
-def random_resized_crop(
+class Crops(NamedTuple):
+    """Parts of images.
+
+    Attributes:
+        images: uint8 [k, height, width, 3] in [0, 255].
+        windows: int32 [k, 4]: top, left, height and width in the upright image.
+        files: int64 [k]: which of the n files they come from, rising; k < n where some could not be decoded.
+    """
+
+    images: tf.Tensor
+    windows: tf.Tensor
+    files: tf.Tensor
+
+
+def random_resized_crops(
     contents: tf.Tensor,
-    seed: tf.Tensor,
+    seeds: tf.Tensor,
     height: int,
     width: int,
     *,
     dct: str = "fast",
     area: tuple[float, float] = (0.08, 1.0),
     aspect: tuple[float, float] = (3 / 4, 4 / 3),
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """A random part of an image, resized: the crop of "Going deeper with convolutions" (2014), as torchvision draws it.
+) -> Crops:
+    """A random part of each image, resized: the crop of "Going deeper with convolutions" (2014), as torchvision draws it.
 
     Args:
-        contents: string [], the bytes of a file.
-        seed: uint64 [], the sample's own; see draws.py.
+        contents: string [n], the bytes of files.
+        seeds: uint64 [n], each sample's own; see draws.py.
         height: pixels of the result.
         width: pixels of the result.
         dct: "fast" or "exact".
         area: smallest and largest part of the image.
         aspect: smallest and largest width / height of the part, drawn evenly in the logarithm.
-
-    Returns:
-        uint8 [height, width, 3] in [0, 255], and the window: int32 [4], top, left, height, width in the upright image.
     """
 
-    def choose(image_height: tf.Tensor, image_width: tf.Tensor) -> tf.Tensor:
-        return _random_window(tf.reshape(seed, [1]), image_height, image_width, area, aspect)
+    def choose(files: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+        return _random_windows(tf.gather(seeds, files), sizes, area, aspect)
 
-    return _crop(contents, choose, height, width, dct)
+    return _crops(contents, choose, height, width, dct)
 
 
-def central_crop(
-    contents: tf.Tensor, height: int, width: int, *, dct: str = "fast", part: float = 0.875
-) -> tuple[tf.Tensor, tf.Tensor]:
+def central_crops(contents: tf.Tensor, height: int, width: int, *, dct: str = "fast", part: float = 0.875) -> Crops:
     """The largest central window of the result's proportions, times `part`, resized: the usual evaluation (224 of 256).
 
-    Args and result as random_resized_crop has them.
+    Args as random_resized_crops has them.
     """
 
-    def choose(image_height: tf.Tensor, image_width: tf.Tensor) -> tf.Tensor:
-        high, wide = tf.cast(image_height, tf.float32), tf.cast(image_width, tf.float32)
-        scale = tf.minimum(high / height, wide / width) * part
-        size = tf.maximum(tf.cast(tf.round(tf.stack([scale * height, scale * width])), tf.int32), 1)
-        return tf.concat([(tf.stack([image_height, image_width]) - size) // 2, size], 0)
+    def choose(files: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+        target = tf.constant([height, width], tf.float32)
+        scale = tf.reduce_min(tf.cast(sizes, tf.float32) / target, 1, keepdims=True) * part
+        extents = tf.maximum(tf.cast(tf.round(scale * target), tf.int32), 1)
+        return tf.concat([(sizes - extents) // 2, extents], 1)
 
-    return _crop(contents, choose, height, width, dct)
+    return _crops(contents, choose, height, width, dct)
 
 
 def require_dct(name: str, dct: str) -> None:
@@ -88,127 +98,154 @@ def require_dct(name: str, dct: str) -> None:
         raise ConfigurationError(f"{name}: dct: expected one of {', '.join(DCT)}, got {dct!r}")
 
 
-def _crop(
+def _crops(
     contents: tf.Tensor, choose: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], height: int, width: int, dct: str
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> Crops:
+    is_jpeg = tf.strings.substr(contents, 0, len(_JPEG)) == _JPEG
+    is_plain = is_jpeg & ~exif.has_exif(contents)  # nearly every file; the rest takes the longer way
+
+    def header(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        one = contents[file]
+        return tf.cond(is_plain[file], lambda: (_jpeg_size(one), tf.constant(1)), lambda: _header(one, is_jpeg[file]))
+
+    files, (sizes, orientations) = _each(tf.size(contents), header, ([2], tf.int32), ([], tf.int32))
+    windows = choose(files, sizes)
+    scaled, scale_numbers = _scaled(windows, sizes, height, width)
+    is_upright = orientations == 1
+
+    def crop(place: tf.Tensor) -> tuple[tf.Tensor]:
+        file = files[place]
+        one = contents[file]
+
+        def other() -> tf.Tensor:
+            return _unusual(one, is_jpeg[file], windows[place], sizes[place], orientations[place], (height, width), dct)
+
+        ways = [*(_decoder(one, scaled[place], scale, dct) for scale in _SCALES), other]
+        plain = is_jpeg[file] & is_upright[place]
+        image = tf.switch_case(tf.where(plain, scale_numbers[place], len(_SCALES)), ways)
+        resized = tf.image.resize(tf.ensure_shape(image, [None, None, 3]), [height, width])
+        return (tf.cast(resized + 0.5, tf.uint8),)
+
+    places, (images,) = _each(tf.size(files), crop, ([height, width, 3], tf.uint8))
+    return Crops(images, tf.gather(windows, places), tf.gather(files, places))
+
+
+def _each(
+    count: tf.Tensor, function: Callable[[tf.Tensor], tuple[tf.Tensor, ...]], *specs: tuple[Any, tf.DType]
+) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+    """The function of each number below count, one after the other, without those where it fails.
+
+    Returns:
+        int64 [k], the numbers where it did not fail, rising; and of each result, whose shape and dtype specs tell, [k, ...].
+    """
+
+    @tf.autograph.experimental.do_not_convert
+    def numbered(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return number, *function(number)
+
+    results = tf.data.Dataset.range(tf.cast(count, tf.int64)).map(numbered).ignore_errors()
+    # a dataset without an element has no batch: one more, which is cut off again
+    last = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int64), *(tf.zeros(shape, dtype) for shape, dtype in specs)))
+    whole = results.concatenate(last).batch(tf.cast(count, tf.int64) + 1)
+    kept, *values = (value[:-1] for value in whole.get_single_element())
+    return kept, tuple(values)
+
+
+def _random_windows(seeds: tf.Tensor, sizes: tf.Tensor, area: tuple[float, float], aspect: tuple[float, float]) -> tf.Tensor:
+    """int32 [n, 4]: top, left, height, width. The first of ten that fits, else the largest central one of an allowed aspect."""
+    draw = Draw(seeds, 0)
+    whole = tf.cast(sizes, tf.float32)
+    high, wide = whole[:, :1], whole[:, 1:]
+    areas = draw.uniform(*area, shape=[_TRIES]) * high * wide
+    aspects = tf.exp(draw.uniform(math.log(aspect[0]), math.log(aspect[1]), shape=[_TRIES]))
+    tries = tf.round(tf.stack([tf.sqrt(areas / aspects), tf.sqrt(areas * aspects)], 2))
+    fits = tf.reduce_all((tries <= whole[:, tf.newaxis]) & (tries >= 1.0), 2)
+    largest = tf.maximum(tf.floor(tf.concat([tf.minimum(high, wide / aspect[0]), tf.minimum(wide, high * aspect[1])], 1)), 1.0)
+    found = tf.reduce_any(fits, 1, keepdims=True)
+    first = tf.gather(tries, tf.argmax(tf.cast(fits, tf.int32), 1), batch_dims=1)
+    extents = tf.where(found, first, largest)
+    room = whole - extents
+    begins = tf.where(found, tf.floor(draw.uniform(shape=[2]) * (room + 1.0)), tf.floor(room / 2.0))
+    return tf.cast(tf.concat([tf.minimum(begins, room), extents], 1), tf.int32)
+
+
+def _scaled(windows: tf.Tensor, sizes: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Windows at the smallest of _SCALES at which they are no smaller than the target, and which of _SCALES that is.
+
+    Args:
+        windows: int32 [n, 4], of the stored images.
+        sizes: int32 [n, 2], of the stored images.
+        height: of the target, in the stored image's orientation.
+        width: likewise.
+    """
+    times = tf.reduce_min(windows[:, 2:] // [height, width], 1, keepdims=True)
+    numbers = tf.reduce_sum(tf.cast(times >= _SCALES[1:], tf.int32), 1)
+    scales = tf.gather(_SCALES, numbers)[:, tf.newaxis]
+    limits = (sizes + (scales - 1)) // scales
+    # to the nearest pixel of that scale: at most half a pixel of the result beside the window
+    begins = tf.minimum((windows[:, :2] + scales // 2) // scales, limits - 1)
+    extents = tf.clip_by_value((windows[:, 2:] + scales // 2) // scales, 1, limits - begins)
+    return tf.concat([begins, extents], 1), numbers
+
+
+def _decoder(contents: tf.Tensor, window: tf.Tensor, scale: int, dct: str) -> Callable[[], tf.Tensor]:
+    def decode() -> tf.Tensor:
+        return tf.io.decode_and_crop_jpeg(
+            contents,
+            window,
+            channels=3,
+            ratio=scale,
+            fancy_upscaling=dct == "exact",
+            try_recover_truncated=True,
+            dct_method="INTEGER_FAST" if dct == "fast" else "INTEGER_ACCURATE",
+        )
+
+    return decode
+
+
+# --- files that are no JPEG, or none that stands upright ---
+
+
+def _jpeg_size(contents: tf.Tensor) -> tf.Tensor:
+    return tf.ensure_shape(tf.io.extract_jpeg_shape(contents)[:2], [2])
+
+
+def _header(contents: tf.Tensor, is_jpeg: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width of the upright image, int32 [2], and its orientation in the file, int32 []."""
+
     def jpeg() -> tuple[tf.Tensor, tf.Tensor]:
-        stored = tf.io.extract_jpeg_shape(contents)[:2]
-        orientation = _orientation(contents)
-        upright = tf.where(orientation >= 5, stored[::-1], stored)
-        window = choose(upright[0], upright[1])
-        plain = orientation == 1
-        in_file = tf.cond(plain, lambda: window, lambda: _stored_window(window, upright, orientation))
-        target = tf.where(orientation >= 5, [width, height], [height, width])
-        image = _decode(contents, in_file, stored, target, dct)
-        return tf.cond(plain, lambda: image, lambda: _upright(image, orientation)), window
+        stored, turned = _jpeg_size(contents), exif.orientation(contents)
+        return tf.where(turned >= 5, stored[::-1], stored), turned
 
-    def other() -> tuple[tf.Tensor, tf.Tensor]:
-        image = tf.io.decode_image(contents, channels=3, expand_animations=False)
-        size = tf.shape(image)
-        window = choose(size[0], size[1])
-        return image[window[0] : window[0] + window[2], window[1] : window[1] + window[3]], window
-
-    image, window = tf.cond(tf.io.is_jpeg(contents), jpeg, other)
-    resized = tf.image.resize(tf.ensure_shape(image, [None, None, 3]), [height, width])
-    return tf.cast(resized + 0.5, tf.uint8), tf.ensure_shape(window, [4])
+    return tf.cond(is_jpeg, jpeg, lambda: (tf.shape(_decode_any(contents))[:2], tf.constant(1)))
 
 
-def _decode(contents: tf.Tensor, window: tf.Tensor, size: tf.Tensor, target: tf.Tensor, dct: str) -> tf.Tensor:
-    """uint8 [h, w, 3]: the window, at the smallest scale that is no smaller than the target."""
-
-    def at(scale: int) -> Callable[[], tf.Tensor]:
-        def decode() -> tf.Tensor:
-            limits = (size + (scale - 1)) // scale
-            # to the nearest pixel of that scale: at most half a pixel of the result beside the window
-            begin = tf.minimum((window[:2] + scale // 2) // scale, limits - 1)
-            extent = tf.clip_by_value((window[2:] + scale // 2) // scale, 1, limits - begin)
-            return tf.io.decode_and_crop_jpeg(
-                contents,
-                tf.concat([begin, extent], 0),
-                channels=3,
-                ratio=scale,
-                fancy_upscaling=dct == "exact",
-                try_recover_truncated=True,
-                dct_method="INTEGER_FAST" if dct == "fast" else "INTEGER_ACCURATE",
-            )
-
-        return decode
-
-    times = tf.reduce_min(window[2:] // target)
-    place = tf.reduce_sum(tf.cast(times >= _SCALES[1:], tf.int32))
-    return tf.switch_case(place, [at(scale) for scale in _SCALES])
-
-
-@compiled
-def _random_window(
-    seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor, area: tuple[float, float], aspect: tuple[float, float]
+def _unusual(
+    contents: tf.Tensor,
+    is_jpeg: tf.Tensor,
+    window: tf.Tensor,
+    upright: tf.Tensor,
+    orientation: tf.Tensor,
+    target: tuple[int, int],
+    dct: str,
 ) -> tf.Tensor:
-    """int32 [4]: top, left, height, width. The first of ten that fits, else the largest central one of an allowed aspect."""
-    draw = Draw(seed, 0)
-    high, wide = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
-    areas = draw.uniform(*area, shape=[_TRIES])[0] * high * wide
-    aspects = tf.exp(draw.uniform(math.log(aspect[0]), math.log(aspect[1]), shape=[_TRIES])[0])
-    sizes = tf.round(tf.stack([tf.sqrt(areas / aspects), tf.sqrt(areas * aspects)], 1))
-    fits = (sizes[:, 0] <= high) & (sizes[:, 1] <= wide) & (tf.reduce_min(sizes, 1) >= 1.0)
-    largest = tf.stack([tf.minimum(high, wide / aspect[0]), tf.minimum(wide, high * aspect[1])])
-    largest = tf.maximum(tf.floor(largest), 1.0)
-    found = tf.reduce_any(fits)
-    size = tf.where(found, tf.gather(sizes, tf.argmax(tf.cast(fits, tf.int32))), largest)
-    room = tf.stack([high, wide]) - size
-    places = draw.uniform(shape=[2])[0]
-    begin = tf.where(found, tf.floor(places * (room + 1.0)), tf.floor(room / 2.0))
-    return tf.cast(tf.concat([tf.minimum(begin, room), size], 0), tf.int32)
+    """uint8 [h, w, 3]: the window of one image of any kind, upright."""
+
+    def jpeg() -> tf.Tensor:
+        swap = orientation >= 5
+        in_file = exif.stored_window(window, upright, orientation)
+        stored = tf.where(swap, upright[::-1], upright)
+        straight = _scaled(in_file[tf.newaxis], stored[tf.newaxis], *target)
+        turned = _scaled(in_file[tf.newaxis], stored[tf.newaxis], *target[::-1])
+        scaled, number = (tf.where(swap, pair[0][0], pair[1][0]) for pair in zip(turned, straight, strict=True))
+        image = tf.switch_case(number, [_decoder(contents, scaled, scale, dct) for scale in _SCALES])
+        return exif.upright_image(image, orientation)
+
+    def other() -> tf.Tensor:
+        return _decode_any(contents)[window[0] : window[0] + window[2], window[1] : window[1] + window[3]]
+
+    return tf.cond(is_jpeg, jpeg, other)
 
 
-# --- EXIF: Exchangeable image file format 2.3 (CIPA DC-008-2012), chapter 4.6 ---
-
-
-def _orientation(contents: tf.Tensor) -> tf.Tensor:
-    """int32 []: 1 (upright) to 8; 1 where the file says nothing."""
-    start = tf.constant(0)
-    length = tf.strings.length(contents)
-    for place in _EXIF_AT:
-        known = length > place + len(_EXIF)
-        found = tf.strings.substr(contents, tf.where(known, place, 0), len(_EXIF)) == _EXIF
-        start = tf.where(found & known, place + len(_EXIF), start)
-    return tf.cond(start > 0, lambda: _orientation_at(contents, start), lambda: tf.constant(1))
-
-
-def _orientation_at(contents: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    header = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, start, 65536), tf.uint8), tf.int32)
-    header = tf.concat([header, tf.zeros([16], tf.int32)], 0)
-    size = tf.size(header) - 16
-    little = header[0] == ord("I")
-
-    def number(at: tf.Tensor) -> tf.Tensor:
-        first, second = header[at], header[at + 1]
-        return tf.where(little, first + 256 * second, 256 * first + second)
-
-    directory = tf.where(little, number(tf.constant(4)), number(tf.constant(6)))  # within 64 kB: the other half is 0
-    directory = tf.minimum(directory, size)
-    count = tf.minimum(number(directory), (size - directory) // 12)
-    entries = tf.reshape(header[directory + 2 : directory + 2 + 12 * count], [-1, 12])
-    low, high = entries[:, 0::2], entries[:, 1::2]
-    words = tf.where(little, low + 256 * high, 256 * low + high)  # [n, 6]: tag, type, count (2), value (2)
-    values = tf.where(words[:, 0] == _ORIENTATION, words[:, 4], 0)
-    value = tf.reduce_max(tf.concat([values, [0]], 0))
-    return tf.where((value >= 1) & (value <= 8), value, 1)
-
-
-def _mirrors(orientation: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Whether the stored image, transposed for 5 to 8, must be turned upside down, and left to right, to stand upright."""
-    return tf.reduce_any(orientation == [3, 4, 7, 8]), tf.reduce_any(orientation == [2, 3, 6, 7])
-
-
-def _stored_window(window: tf.Tensor, upright: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    begin, extent = window[:2], window[2:]
-    begin = tf.where(tf.stack(_mirrors(orientation)), upright - begin - extent, begin)
-    swap = orientation >= 5
-    return tf.concat([tf.where(swap, begin[::-1], begin), tf.where(swap, extent[::-1], extent)], 0)
-
-
-def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
-    vertical, horizontal = _mirrors(orientation)
-    image = tf.cond(vertical, lambda: tf.reverse(image, [0]), lambda: image)
-    return tf.cond(horizontal, lambda: tf.reverse(image, [1]), lambda: image)
+def _decode_any(contents: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(contents, channels=3, expand_animations=False)

@@ -10,6 +10,7 @@ value replaces which.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -86,6 +87,11 @@ class Op:
         """Height and width of the images it makes."""
         return height, width
 
+    @property
+    def output_dtype(self) -> tf.DType:
+        """Of the images it makes. Nothing follows an operation that makes anything but uint8."""
+        return tf.uint8
+
     def check(self, images: tf.Tensor) -> None:
         """Raises DatasetError if the images are none that this operation takes; called when a chain is traced."""
         self.require(
@@ -157,7 +163,7 @@ class AffineOp(Op):
 
     def apply(self, batch: Batch, draw: Draw) -> Batch:
         """Samples images and masks (masks at the nearest pixel), moves boxes."""
-        return sample(batch, self.transforms(draw, batch.height, batch.width), self.sampler)
+        return sample(batch, (self,), (draw,))
 
 
 @dataclass(frozen=True, repr=False)
@@ -200,29 +206,50 @@ def from_rows(rows: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(rows, [-1, *images.shape[1:]])
 
 
+def _matrix(transforms: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(tf.concat([transforms, tf.ones_like(transforms[:, :1])], 1), [-1, 3, 3])
+
+
+def sample(batch: Batch, ops: tuple[AffineOp, ...], draws: Sequence[Draw]) -> Batch:
+    """One affine operation after the other as one sampling of images (and masks, at the nearest pixel); boxes move along."""
+    images, transforms = _sampler_of(ops)(batch.images, *(draw.seeds for draw in draws))
+    masks = None if batch.masks is None else sample_masks(batch.masks, transforms, ops[0].fill_mode)
+    boxes = None if batch.boxes is None else move_boxes(batch.boxes, transforms, batch.height, batch.width)
+    return batch.replace(images=images, masks=masks, boxes=boxes)
+
+
+@functools.lru_cache(maxsize=256)
+def _sampler_of(ops: tuple[AffineOp, ...]) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """From images and the seeds of each operation's draw, uint64 [B], to sampled images and transforms, float32 [B, 8].
+
+    All in one compiled function, for each that is launched costs as much as sampling ten small images.
+    """
+    fill_mode, fill_value, interpolation = ops[0].sampler
+
+    @compiled
+    def sampled(images: tf.Tensor, *seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        transforms = None
+        for op, one in zip(ops, seeds, strict=True):
+            then = op.transforms(Draw.of(one), images.shape[1], images.shape[2])
+            transforms = then if transforms is None else compose(transforms, then)
+        assert transforms is not None
+        sampled = resample(images, transforms, fill_mode=fill_mode, fill_value=fill_value, interpolation=interpolation)
+        return sampled, transforms
+
+    return sampled
+
+
+@compiled
+def sample_masks(masks: tf.Tensor, transforms: tf.Tensor, fill_mode: str) -> tf.Tensor:
+    """uint8 [B, H, W, M] at the nearest pixel of the transformed coordinates; 0 outside."""
+    return resample(masks, transforms, fill_mode=fill_mode, fill_value=0, interpolation="nearest")
+
+
 def compose(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """The transforms of sampling with `first`, then sampling the result with `second`: float32 [B, 8] each."""
     product = tf.matmul(_matrix(first), _matrix(second))
     product = tf.reshape(product / product[:, 2:, 2:], [-1, 9])
     return product[:, :8]
-
-
-def _matrix(transforms: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(tf.concat([transforms, tf.ones_like(transforms[:, :1])], 1), [-1, 3, 3])
-
-
-def sample(batch: Batch, transforms: tf.Tensor, sampler: tuple[str, int, str]) -> Batch:
-    """Samples images (and masks, at the nearest pixel) once at transformed coordinates, and moves the boxes."""
-    fill_mode, fill_value, interpolation = sampler
-    images = _resample(batch.images, transforms, fill_mode, fill_value, interpolation)
-    masks = None if batch.masks is None else _resample(batch.masks, transforms, fill_mode, 0, "nearest")
-    boxes = None if batch.boxes is None else move_boxes(batch.boxes, transforms, batch.height, batch.width)
-    return batch.replace(images=images, masks=masks, boxes=boxes)
-
-
-@compiled
-def _resample(images: tf.Tensor, transforms: tf.Tensor, fill_mode: str, fill_value: int, interpolation: str) -> tf.Tensor:
-    return resample(images, transforms, fill_mode=fill_mode, fill_value=fill_value, interpolation=interpolation)
 
 
 def move_boxes(boxes: tf.RaggedTensor, transforms: tf.Tensor, height: int, width: int) -> tf.RaggedTensor:

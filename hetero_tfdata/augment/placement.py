@@ -17,6 +17,7 @@ from hetero_tfdata.augment.chain import Chain, flat
 from hetero_tfdata.augment.cropping import CenterCrop
 from hetero_tfdata.augment.filters import Dilation, Erosion
 from hetero_tfdata.augment.geometry import RandomFlip
+from hetero_tfdata.augment.normalization import Normalize
 from hetero_tfdata.augment.op import Op, TableOp
 
 __all__ = ["Plan", "Split", "Stage", "commute", "plan", "split"]
@@ -136,9 +137,9 @@ def plan(chain: Chain, height: int, width: int, channels: int = 3) -> Plan:
 def split(chain: Chain, height: int, width: int, channels: int = 3) -> Split:
     """The part of a planned chain for the CPU hosts, and the part for the accelerator.
 
-    From the end of the chain on, operations that work value by value or mirror go to the accelerator, where they cost next to
-    nothing, as long as no more bytes have to cross the wire for it. A random one stays if its numbers come from a fingerprint
-    of the whole chain's input, which the accelerator does not see.
+    From the end of the chain on, operations that work value by value, normalise or mirror go to the accelerator, where they
+    cost next to nothing, as long as no more bytes have to cross the wire for it. A random one stays if its numbers come from a
+    fingerprint of the whole chain's input, which the accelerator does not see.
     """
     planned = plan(chain, height, width, channels)
     ops, places = flat(planned.chain.ops), planned.chain.all_positions
@@ -147,7 +148,7 @@ def split(chain: Chain, height: int, width: int, channels: int = 3) -> Split:
     cut = len(ops)
     while cut > 0:
         op = ops[cut - 1]
-        movable = isinstance(op, (*_BY_VALUE, RandomFlip)) and (keyed or not op.is_random)
+        movable = isinstance(op, (*_BY_VALUE, Normalize, RandomFlip)) and (keyed or not op.is_random)
         if not movable or sizes[cut - 1] > sizes[cut]:
             break
         cut -= 1
@@ -175,7 +176,9 @@ def _stages(ops: Sequence[Op], height: int, width: int, channels: int) -> tuple[
         values = height * width * channels
         height, width = op.output_size(height, width)
         cost = _costs().get(type(op).__name__)
-        stages.append(Stage(op, height * width * channels, None if cost is None else cost * values / 1000))
+        stages.append(
+            Stage(op, height * width * channels * op.output_dtype.size, None if cost is None else cost * values / 1000)
+        )
     return tuple(stages)
 
 

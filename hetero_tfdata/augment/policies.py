@@ -24,7 +24,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from hetero_tfdata.augment.color import (
+from hetero_tfdata.augment.color_kernels import (
     auto_contrast_rows,
     contrast_rows,
     equalize_rows,
@@ -32,7 +32,7 @@ from hetero_tfdata.augment.color import (
     sharpness_rows,
 )
 from hetero_tfdata.augment.draws import Draw
-from hetero_tfdata.augment.op import Batch, Op, compiled, from_rows, move_boxes, sample, to_rows
+from hetero_tfdata.augment.op import Batch, Op, compiled, from_rows, move_boxes, sample_masks, to_rows
 from hetero_tfdata.augment.sampling import INTERPOLATIONS
 
 __all__ = ["RandAugment", "TrivialAugment"]
@@ -283,7 +283,7 @@ _KERNELS = {
 
 def _move_masks(masks: tf.Tensor, layers: Sequence[_Layer]) -> tf.Tensor:
     for layer in layers:
-        masks = sample(Batch(masks, tf.zeros([0], tf.uint64)), layer.transforms, ("constant", 0, "nearest")).images
+        masks = sample_masks(masks, layer.transforms, "constant")
     return masks
 
 

@@ -5,6 +5,9 @@ What they share. `seed`, `key` and `epoch` mean what they mean to a chain (chain
 Key and epoch are numbered components of the element, (image, label, key, epoch) for key=2 and epoch=3, or entries of the dict;
 they end here: batches are (images, labels), which Keras' fit takes. With `training=False` only deterministic operations run.
 The last batch of a finite dataset may be smaller; `repeat()` before the preset fills every batch.
+
+A batch is made in slices, which are joined at the end: what is at work at any time is a few slices, not a few batches with all
+their intermediate results, and it stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import tensorflow as tf
 from hetero_tfdata.augment import jpeg
 from hetero_tfdata.augment.chain import Chain
 from hetero_tfdata.augment.color import ColorJitter
+from hetero_tfdata.augment.corrupt import CorruptFiles
 from hetero_tfdata.augment.draws import Draw, sample_seeds
 from hetero_tfdata.augment.filters import Dilation, GaussianBlur
 from hetero_tfdata.augment.geometry import RandomFlip, RandomRotation, RandomZoom
@@ -26,6 +30,8 @@ from hetero_tfdata.errors import ConfigurationError, DatasetError
 __all__ = ["cifar_heavy", "driving_train", "imagenet_eval", "imagenet_train", "mnist_heavy"]
 
 _SEED = "sample_seed"  # the entry of a driving sample that carries its seed to the chain
+_PIXELS_BYTES = 1_000_000  # of the images of a slice: half of it costs a tenth more, all of a batch at once a tenth less
+_FILES_BYTES = 4_000_000  # the same for files to decode, where each slice costs more to begin (32 images of 224x224)
 
 
 def cifar_heavy(
@@ -103,6 +109,7 @@ def imagenet_train(
     key: int | None = None,
     epoch: int | None = None,
     dct: str = "fast",
+    on_corrupt: str = "raise",
 ) -> tf.data.Dataset:
     """A random-resized crop of each image file, flipped half of the time.
 
@@ -111,49 +118,68 @@ def imagenet_train(
         batch_size: samples a batch.
         image_size: pixels of the result's side.
         seed: see the module.
-        key: number of the component that names the sample.
+        key: number of the component that names the sample, also in messages about corrupt files.
         epoch: number of the component that says the pass.
         dct: "fast" or "exact"; see jpeg.py.
+        on_corrupt: "raise", "skip" or "replace"; see corrupt.py.
 
     Returns:
         (uint8 [B, S, S, 3], labels [B]).
     """
-    jpeg.require_dct("imagenet_train", dct)
-    _require_size("imagenet_train", "image_size", image_size)
+    _require_file_arguments("imagenet_train", batch_size, image_size, dct)
     _require_files("imagenet_train", dataset)
+    corrupt = CorruptFiles("imagenet_train", on_corrupt)
 
+    @tf.autograph.experimental.do_not_convert
     def crop(*element: Any) -> Any:
-        sample = _sample_seed(element[0], seed, key, epoch, element)
-        image, _ = jpeg.random_resized_crop(element[0], sample, image_size, image_size, dct=dct)
-        return image, element[1], sample
+        contents, label = element[:2]
+        names, seeds = _named(contents, seed, key, epoch, element)
+        crops = jpeg.random_resized_crops(contents, seeds, image_size, image_size, dct=dct)
+        finding = corrupt.find(contents, names, crops.files)
+        crops, (label, seeds) = corrupt.pick(crops, (label, seeds), finding)
+        flipped = RandomFlip("horizontal").apply(Batch(crops.images, seeds), Draw(seeds, 1))
+        return finding, (flipped.images, label)
 
-    def flip(images: tf.Tensor, labels: Any, seeds: tf.Tensor) -> Any:
-        return RandomFlip("horizontal").apply(Batch(images, seeds), Draw(seeds, 1)).images, labels
-
-    crops = dataset.map(crop, num_parallel_calls=tf.data.AUTOTUNE).batch(_size("imagenet_train", batch_size))
-    return crops.map(flip).prefetch(1)
+    slices = dataset.batch(_at_once(batch_size, image_size * image_size * 3, _FILES_BYTES))
+    return corrupt.settle(slices.map(crop, num_parallel_calls=tf.data.AUTOTUNE)).rebatch(batch_size).prefetch(1)
 
 
-def imagenet_eval(dataset: tf.data.Dataset, batch_size: int, *, image_size: int = 224, dct: str = "fast") -> tf.data.Dataset:
+def imagenet_eval(
+    dataset: tf.data.Dataset,
+    batch_size: int,
+    *,
+    image_size: int = 224,
+    key: int | None = None,
+    dct: str = "fast",
+    on_corrupt: str = "raise",
+) -> tf.data.Dataset:
     """The central 7/8 of each image file's shorter side, resized: 224 of 256.
 
     Args:
         dataset: (string [], label): the bytes of a file that jpeg.py takes.
         batch_size: samples a batch.
         image_size: pixels of the result's side.
+        key: number of the component that names the sample in messages about corrupt files.
         dct: "fast" or "exact"; see jpeg.py.
+        on_corrupt: "raise", "skip" or "replace"; see corrupt.py.
 
     Returns:
         (uint8 [B, S, S, 3], labels [B]), in order.
     """
-    jpeg.require_dct("imagenet_eval", dct)
-    _require_size("imagenet_eval", "image_size", image_size)
+    _require_file_arguments("imagenet_eval", batch_size, image_size, dct)
     _require_files("imagenet_eval", dataset)
+    corrupt = CorruptFiles("imagenet_eval", on_corrupt)
 
+    @tf.autograph.experimental.do_not_convert
     def crop(*element: Any) -> Any:
-        return jpeg.central_crop(element[0], image_size, image_size, dct=dct)[0], element[1]
+        contents, label = element[:2]
+        crops = jpeg.central_crops(contents, image_size, image_size, dct=dct)
+        finding = corrupt.find(contents, None if key is None else element[key], crops.files)
+        crops, label = corrupt.pick(crops, label, finding)
+        return finding, (crops.images, label)
 
-    return dataset.map(crop, num_parallel_calls=tf.data.AUTOTUNE).batch(_size("imagenet_eval", batch_size)).prefetch(1)
+    slices = dataset.batch(_at_once(batch_size, image_size * image_size * 3, _FILES_BYTES))
+    return corrupt.settle(slices.map(crop, num_parallel_calls=tf.data.AUTOTUNE)).rebatch(batch_size).prefetch(1)
 
 
 def driving_train(
@@ -165,6 +191,7 @@ def driving_train(
     key: str | None = None,
     epoch: str | None = None,
     dct: str = "fast",
+    on_corrupt: str = "raise",
 ) -> tf.data.Dataset:
     """Camera frames with boxes: random-resized crop, flip, rotation by up to 5 degrees, colour jitter, blur of random sigma.
 
@@ -174,30 +201,24 @@ def driving_train(
         batch_size: samples a batch.
         size: height and width of the result.
         seed: see the module.
-        key: the entry that names the sample.
+        key: the entry that names the sample, also in messages about corrupt files.
         epoch: the entry that says the pass.
         dct: "fast" or "exact"; see jpeg.py.
+        on_corrupt: "raise", "skip" or "replace"; see corrupt.py.
 
     Returns:
         dict of `images` (uint8 [B, H, W, 3]) and `boxes` (float32 [B, (n), 4], ragged): clipped to the image, dropped where
         less than a pixel is left.
     """
-    jpeg.require_dct("driving_train", dct)
     height, width = size
-    _require_size("driving_train", "size", height)
-    _require_size("driving_train", "size", width)
+    for side in size:
+        _require_file_arguments("driving_train", batch_size, side, dct)
     spec = dataset.element_spec
     if not isinstance(spec, Mapping) or not {"image", "boxes"} <= set(spec):
         raise DatasetError(
             f"driving_train: dataset: expected a dict with image (string []) and boxes (float32 [n, 4]), got {spec}"
         )
-
-    def crop(entries: Mapping[str, Any]) -> Any:
-        sample = _sample_seed(entries["image"], seed, key, epoch, entries)
-        image, window = jpeg.random_resized_crop(entries["image"], sample, height, width, dct=dct)
-        rest = {name: value for name, value in entries.items() if name not in ("image", "boxes", key, epoch)}
-        return {**rest, "images": image, "boxes": _cropped_boxes(entries["boxes"], window, height, width), _SEED: sample}
-
+    corrupt = CorruptFiles("driving_train", on_corrupt)
     chain = Chain(
         [
             RandomFlip("horizontal"),
@@ -209,40 +230,60 @@ def driving_train(
         key=None if seed is None else _SEED,
     )
 
+    @tf.autograph.experimental.do_not_convert
     def augment(entries: Mapping[str, Any]) -> Any:
-        return {name: value for name, value in chain(entries).items() if name != _SEED}
+        contents = entries["image"]
+        names, seeds = _named(contents, seed, key, epoch, entries)
+        crops = jpeg.random_resized_crops(contents, seeds, height, width, dct=dct)
+        rest = {name: value for name, value in entries.items() if name not in ("image", key, epoch)}
+        finding = corrupt.find(contents, names, crops.files)
+        crops, rest = corrupt.pick(crops, {**rest, _SEED: seeds}, finding)
+        boxes = _cropped_boxes(rest["boxes"], crops.windows, height, width)
+        result = chain({**rest, "images": crops.images, "boxes": boxes})
+        return finding, {name: value for name, value in result.items() if name != _SEED}
 
-    crops = dataset.map(crop, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = crops.apply(tf.data.experimental.dense_to_ragged_batch(_size("driving_train", batch_size)))
-    return batches.map(augment, num_parallel_calls=2).prefetch(1)
+    slices = dataset.ragged_batch(_at_once(batch_size, height * width * 3, _FILES_BYTES))
+    samples = corrupt.settle(slices.map(augment, num_parallel_calls=tf.data.AUTOTUNE)).unbatch()
+    return samples.ragged_batch(batch_size).prefetch(1)
 
 
 def _batches(name: str, dataset: tf.data.Dataset, batch_size: int, chain: Chain, training: bool) -> tf.data.Dataset:
+    _require_whole(name, "batch_size", batch_size)
     chain = chain if training else chain.deterministic()
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) < 2:
         raise DatasetError(f"{name}: dataset: expected elements (image, label), got {spec}")
+    pixels = spec[0].shape.num_elements() if isinstance(spec[0], tf.TensorSpec) else None
 
     def run(*element: Any) -> Any:
         return chain(*element)[:2]
 
-    return dataset.batch(_size(name, batch_size)).map(run, num_parallel_calls=tf.data.AUTOTUNE).prefetch(1)
+    slices = dataset.batch(_at_once(batch_size, pixels or 1, _PIXELS_BYTES))
+    return slices.map(run, num_parallel_calls=tf.data.AUTOTUNE).rebatch(batch_size).prefetch(1)
 
 
-def _sample_seed(contents: tf.Tensor, seed: int | None, key: Any, epoch: Any, element: Any) -> tf.Tensor:
-    """uint64 []: of one sample."""
-    names = contents if key is None else element[key]
+def _at_once(batch_size: int, sample_bytes: int, slice_bytes: int) -> int:
+    """Samples of a slice of a batch."""
+    return max(1, min(batch_size, slice_bytes // sample_bytes))
+
+
+def _named(contents: tf.Tensor, seed: int | None, key: Any, epoch: Any, element: Any) -> tuple[tf.Tensor | None, tf.Tensor]:
+    """What names the samples of a slice, or None, and their seeds, uint64 [n]."""
+    names = None if key is None else element[key]
     passes = 0 if epoch is None else element[epoch]
-    return sample_seeds(1, seed=seed, key=tf.reshape(names, [1]), epoch=passes)[0]
+    return names, sample_seeds(tf.size(contents), seed=seed, key=contents if names is None else names, epoch=passes)
 
 
-def _cropped_boxes(boxes: tf.Tensor, window: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    top, left, high, wide = tf.unstack(tf.cast(window, tf.float32))
-    down, right = height / high, width / wide
-    moved = (boxes - tf.stack([top, left, top, left])) * tf.stack([down, right, down, right])
+def _cropped_boxes(boxes: tf.Tensor | tf.RaggedTensor, windows: tf.Tensor, height: int, width: int) -> tf.RaggedTensor:
+    """Boxes float32 [n, (b), 4] of whole images as boxes of their windows, int32 [n, 4], scaled to height and width."""
+    if not isinstance(boxes, tf.RaggedTensor):
+        boxes = tf.RaggedTensor.from_tensor(boxes)
+    window = tf.cast(tf.gather(windows, boxes.value_rowids()), tf.float32)
+    begin, scale = window[:, :2], tf.constant([height, width], tf.float32) / window[:, 2:]
+    moved = (boxes.values - tf.tile(begin, [1, 2])) * tf.tile(scale, [1, 2])
     moved = tf.clip_by_value(moved, 0.0, tf.constant([height, width, height, width], tf.float32))
     visible = tf.reduce_all(moved[:, 2:] - moved[:, :2] >= 1.0, 1)
-    return tf.ensure_shape(tf.boolean_mask(moved, visible), [None, 4])
+    return tf.ragged.boolean_mask(boxes.with_values(moved), boxes.with_values(visible))
 
 
 def _require_files(name: str, dataset: tf.data.Dataset) -> None:
@@ -252,12 +293,12 @@ def _require_files(name: str, dataset: tf.data.Dataset) -> None:
         raise DatasetError(f"{name}: dataset: expected elements (string [] of a file's bytes, label), got {spec}")
 
 
-def _require_size(name: str, argument: str, value: Any) -> None:
+def _require_file_arguments(name: str, batch_size: Any, side: Any, dct: str) -> None:
+    _require_whole(name, "batch_size", batch_size)
+    _require_whole(name, "size" if name == "driving_train" else "image_size", side)
+    jpeg.require_dct(name, dct)
+
+
+def _require_whole(name: str, argument: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name}: {argument}: expected a whole number of pixels above 0, got {value!r}")
-
-
-def _size(name: str, batch_size: Any) -> int:
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise ConfigurationError(f"{name}: batch_size: expected a whole number above 0, got {batch_size!r}")
-    return batch_size
+        raise ConfigurationError(f"{name}: {argument}: expected a whole number above 0, got {value!r}")

@@ -104,7 +104,7 @@ class RecordFiles:
             raise ConfigurationError(f"on_bad_record: expected one of {', '.join(MODES)}, got {on_bad_record!r}")
         names, sizes = self._names, self._sizes
 
-        def number(state: Any, record: Record) -> Any:
+        def number_per_worker(state: Any, record: Record) -> Any:
             count, recent = state
             count += 1
             recent = tf.concat([recent[1:], [[record.file, record.offset]]], 0)
@@ -117,7 +117,7 @@ class RecordFiles:
             read_to_end = -1 - offset == tf.gather(sizes, file)
             return offset >= 0, count, recent, decode(tf.where(read_to_end, blank, example), draw)
 
-        def check(state: Any, element: Any) -> Any:
+        def check_per_worker(state: Any, element: Any) -> Any:
             expected, skipped = state
             is_record, count, recent, decoded = element
             gap = count - expected
@@ -143,17 +143,17 @@ class RecordFiles:
                 return tf.where(most_are_good, "", too_many)
 
         def stop(fine: tf.Tensor, error: tf.Tensor, is_record: tf.Tensor, decoded: Any) -> Any:
-            # Not in check(): a scan that fails keeps its state, and the next error would name records that are good.
+            # Not in the scan: a scan that fails keeps its state, and the next error would name records that are good.
             with tf.control_dependencies([tf.raw_ops.Assert(condition=fine, data=[error])]):
                 return tf.identity(is_record), decoded
 
         zero = tf.constant(0, tf.int64)
         return (
-            records.scan((zero, tf.zeros([_REMEMBERED, 2], tf.int64)), number)
+            records.scan((zero, tf.zeros([_REMEMBERED, 2], tf.int64)), number_per_worker)
             # In order, or there would be gaps where nothing failed.
             .map(decode_one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             .ignore_errors()
-            .scan((zero + 1, zero), check)
+            .scan((zero + 1, zero), check_per_worker)
             .map(stop)
             .filter(lambda is_record, _: is_record)
             .map(lambda _, decoded: decoded)

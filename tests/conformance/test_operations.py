@@ -56,11 +56,17 @@ def test_spec_dtype_and_size(entry):
     dataset = tf.data.Dataset.from_tensor_slices((images, labels(5), tf.range(5))).batch(2).map(chain_of(entry))
     spec = dataset.element_spec[0]
     height, width = op.output_size(SIDE, SIDE)
-    assert spec.dtype == tf.uint8
+    assert spec.dtype == op.output_dtype
     assert spec.shape.as_list() == [None, height, width, entry.channels]
     for batch, _, _ in dataset:
         assert spec.is_compatible_with(batch), "ragged last batch included"
-        assert batch.dtype == tf.uint8
+        assert batch.dtype == op.output_dtype
+
+
+@ENTRIES
+def test_uint8_stays_uint8(entry):
+    """All but the one that is there to end it."""
+    assert (entry.make(2).output_dtype == tf.uint8) == (entry.name != "Normalize")
 
 
 @ENTRIES

@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
+from hetero_tfdata import augment as c
 from hetero_tfdata import errors
 from hetero_tfdata.augment import Chain
-from hetero_tfdata.augment import color as c
 from hetero_tfdata.augment.draws import Draw, sample_seeds
+from hetero_tfdata.augment.op import Op
 
 
 def photo_like(count: int = 3, height: int = 37, width: int = 41, channels: int = 3) -> np.ndarray:
@@ -173,7 +174,7 @@ RANDOM = [
 ]
 
 
-@pytest.mark.parametrize("op", RANDOM, ids=repr)
+@pytest.mark.parametrize("op", RANDOM, ids=lambda value: repr(value) if isinstance(value, Op) else "")
 def test_pixels_belong_to_the_sample(op):
     batch = np.concatenate([photo_like(1)] * 8)
     chain = Chain([op], seed=3, key=1)

@@ -24,7 +24,13 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
 
 
 def middle(contents: bytes, height: int = 70, width: int = 100, **options: object) -> np.ndarray:
-    return jpeg.central_crop(tf.constant(contents), height, width, **options)[0].numpy().astype(int)
+    return jpeg.central_crops(tf.constant([contents]), height, width, **options).images[0].numpy().astype(int)
+
+
+def random_crop(contents: bytes, seed: tf.Tensor, side: int, **options: object) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels and the window."""
+    crops = jpeg.random_resized_crops(tf.constant([contents]), tf.reshape(seed, [1]), side, side, **options)
+    return crops.images[0].numpy(), crops.windows[0].numpy()
 
 
 def expected(image: Image.Image, height: int = 70, width: int = 100) -> np.ndarray:
@@ -88,8 +94,8 @@ def test_exif_orientation_is_obeyed(orientation, order):
     header = mark + (8).to_bytes(4, order) + (1).to_bytes(2, order) + entry + bytes(2) + bytes(4)
     contents = encoded(stored, exif=b"Exif\x00\x00" + header)
     assert difference(middle(contents), expected(PHOTO)) < 4
-    crops = [jpeg.random_resized_crop(tf.constant(file), SEEDS[0], 64, 64)[1] for file in (contents, encoded(PHOTO))]
-    np.testing.assert_array_equal(*crops)
+    windows = [random_crop(file, SEEDS[0], 64)[1] for file in (contents, encoded(PHOTO))]
+    np.testing.assert_array_equal(*windows)
 
 
 def test_large_windows_are_decoded_at_a_smaller_scale():
@@ -100,10 +106,8 @@ def test_large_windows_are_decoded_at_a_smaller_scale():
 
 
 def test_random_windows_have_the_area_and_aspect_asked_for():
-    windows = np.array([
-        jpeg.random_resized_crop(tf.constant(encoded(PHOTO)), tf.constant(seed, tf.uint64), 8, 8, area=(0.1, 0.4))[1]
-        for seed in range(150)
-    ])  # fmt: skip
+    contents, seeds = tf.constant([encoded(PHOTO)] * 150), tf.range(150, dtype=tf.int64)
+    windows = jpeg.random_resized_crops(contents, tf.cast(seeds, tf.uint64), 8, 8, area=(0.1, 0.4)).windows.numpy()
     top, left, high, wide = windows.T
     assert (top >= 0).all()
     assert (left >= 0).all()
@@ -118,26 +122,42 @@ def test_random_windows_have_the_area_and_aspect_asked_for():
 
 def test_where_no_window_fits_the_largest_central_one_is_taken():
     thin = encoded(PHOTO.resize((400, 20)))
-    window = jpeg.random_resized_crop(tf.constant(thin), SEEDS[0], 8, 8, area=(1.0, 1.0))[1].numpy()
+    _, window = random_crop(thin, SEEDS[0], 8, area=(1.0, 1.0))
     np.testing.assert_array_equal(window, [0, (400 - 26) // 2, 20, 26])  # 4/3 of 20
 
 
 def test_same_seed_same_window_other_seed_other_window():
-    contents = tf.constant(encoded(PHOTO))
-    first, again = (jpeg.random_resized_crop(contents, SEEDS[0], 32, 32)[0].numpy() for _ in range(2))
+    contents = encoded(PHOTO)
+    first, again = (random_crop(contents, SEEDS[0], 32)[0] for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, jpeg.random_resized_crop(contents, SEEDS[1], 32, 32)[0].numpy())
+    assert not np.array_equal(first, random_crop(contents, SEEDS[1], 32)[0])
 
 
-def test_a_jpeg_that_was_cut_off_is_recovered_and_one_cut_off_in_its_header_is_an_error():
+def test_files_of_every_kind_in_one_batch_are_what_each_is_alone():
+    files = [encoded(PHOTO), encoded(PHOTO, "PNG"), encoded(PHOTO.resize((1600, 1120))), encoded(PHOTO.convert("L"))]
+    together = jpeg.random_resized_crops(tf.constant(files), SEEDS, 48, 32)
+    assert together.files.numpy().tolist() == [0, 1, 2, 3]
+    for number, contents in enumerate(files):
+        alone = jpeg.random_resized_crops(tf.constant([contents]), SEEDS[number : number + 1], 48, 32)
+        np.testing.assert_array_equal(alone.images[0], together.images[number])
+        np.testing.assert_array_equal(alone.windows[0], together.windows[number])
+
+
+def test_a_jpeg_that_was_cut_off_is_recovered():
     contents = encoded(PHOTO)
     whole = middle(contents)
     recovered = middle(contents[: len(contents) * 9 // 10])
     assert difference(recovered[:40], whole[:40]) < 1
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        middle(contents[:200])
 
 
-def test_what_is_no_image_is_an_error_of_the_element():
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        middle(b"not an image, whatever its name says")
+def test_what_cannot_be_decoded_is_left_out():
+    good, grey = encoded(PHOTO), encoded(PHOTO.convert("L"))
+    no_tables = good[:20] + bytes(600) + good[620:]
+    broken = [b"not an image, whatever its name says", b"", good[:200], no_tables, encoded(PHOTO, "PNG")[:300]]
+    crops = jpeg.central_crops(tf.constant([*broken[:2], good, *broken[2:], grey]), 70, 100)
+    assert crops.files.numpy().tolist() == [2, 6]
+    np.testing.assert_array_equal(crops.images[0], middle(good))
+    np.testing.assert_array_equal(crops.images[1], middle(grey))
+    nothing = jpeg.central_crops(tf.constant(broken), 70, 100)
+    assert nothing.images.shape == (0, 70, 100, 3)
+    assert nothing.files.shape == nothing.windows.shape[:1] == (0,)

@@ -19,9 +19,7 @@ class Negative(TableOp):
     """A table, for these tests."""
 
     def table(self, draw):
-        return (
-            tf.range(255, -1, -1, dtype=tf.int32)[tf.newaxis] if False else tf.cast(255 - tf.range(256), tf.uint8)[tf.newaxis]
-        )
+        return tf.cast(255 - tf.range(256), tf.uint8)[tf.newaxis]
 
 
 def same_pixels(first: augment.Chain, *then: augment.Chain) -> None:
@@ -77,6 +75,16 @@ def test_split_sends_the_cheap_end_to_the_accelerator():
     assert split.cpu_us is not None
     assert split.cpu_us > 0
     assert "moved: Negative() to the accelerator" in str(split)
+    same_pixels(chain, split.data, split.accelerator)
+
+
+def test_normalisation_crosses_no_wire():
+    ops = [augment.GaussianBlur(5), augment.Normalize(dtype="float16")]
+    chain = augment.Chain(ops)
+    split = chain.split(24, 20)
+    assert (split.data.ops, split.accelerator.ops) == ((ops[0],), (ops[1],))
+    assert [stage.bytes_out for stage in split.stages] == [24 * 20 * 3, 24 * 20 * 3 * 2]
+    assert split.wire_bytes == 24 * 20 * 3
     same_pixels(chain, split.data, split.accelerator)
 
 

@@ -119,6 +119,69 @@ def test_imagenet_eval_is_deterministic_and_in_order():
     assert first.shape == (3, 48, 48, 3)
 
 
+def with_corrupt_ones(count: int, bad: list[int]) -> tf.data.Dataset:
+    """(file, label, key) of which some files can't be decoded."""
+    good = jpegs()
+    contents = [b"no image" if number in bad else good[number % 3] for number in range(count)]
+    return tf.data.Dataset.from_tensor_slices((contents, list(range(count)), [f"photo-{number}" for number in range(count)]))
+
+
+def labels_of(dataset: tf.data.Dataset) -> list[list[int]]:
+    return [labels.numpy().tolist() for _, labels in dataset]
+
+
+@pytest.mark.parametrize("preset", [presets.imagenet_train, presets.imagenet_eval])
+def test_corrupt_files_end_the_stream_by_name(preset):
+    stream = iter(preset(with_corrupt_ones(8, [2, 5]), 4, image_size=32, key=2))
+    expected = r"cannot be decoded: sample photo-2 .8 bytes.; repair or remove them, or pass on_corrupt=skip or replace"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=expected):
+        next(stream)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"the file of 8 bytes with tf.fingerprint -?[0-9]+"):
+        list(preset(with_corrupt_ones(2, [1]), 4, image_size=32))
+
+
+def test_corrupt_files_are_skipped_and_counted(capfd):
+    dataset = presets.imagenet_train(with_corrupt_ones(12, [0, 1, 2, 3, 5, 11]), 4, image_size=32, key=2, on_corrupt="skip")
+    assert labels_of(dataset) == [[4, 6, 7, 8], [9, 10]]
+    lines = [line for line in capfd.readouterr().err.splitlines() if "hetero_tfdata" in line]
+    skipped = "hetero_tfdata: imagenet_train: skipped"
+    assert lines[0].startswith(f"{skipped} 4 of 4 files so far, now sample photo-0 (8 bytes), sample photo-1 (8 bytes), ")
+    assert lines[1:] == [
+        f"{skipped} 5 of 8 files so far, now sample photo-5 (8 bytes)",
+        f"{skipped} 6 of 12 files so far, now sample photo-11 (8 bytes)",
+    ]
+
+
+def test_corrupt_files_are_replaced_by_a_neighbour(capfd):
+    source = with_corrupt_ones(8, [0, 3, 4])
+    dataset = presets.imagenet_train(source, 8, image_size=32, seed=1, key=2, on_corrupt="replace")
+    (images, labels), *rest = dataset
+    assert labels.numpy().tolist() == [1, 1, 2, 2, 2, 5, 6, 7]
+    assert not rest
+    np.testing.assert_array_equal(images[4], images[2])
+    assert "replaced 3 of 8 files so far, now sample photo-0 (8 bytes), sample photo-3" in capfd.readouterr().err
+    assert labels_of(presets.imagenet_eval(source, 3, image_size=32, on_corrupt="replace")) == [[1, 1, 2], [5, 5, 5], [6, 7]]
+
+
+@pytest.mark.parametrize("policy", ["skip", "replace"])
+def test_mostly_corrupt_files_are_an_error_after_all(policy):
+    dataset = presets.imagenet_train(with_corrupt_ones(256, list(range(1, 256))), 8, image_size=32, on_corrupt=policy)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"10[0-9] of 1[0-9]+ files cannot be decoded; expected good ones"):
+        list(dataset)
+
+
+def test_corrupt_frames_are_skipped_with_their_boxes(capfd):
+    contents = [b"no image" if number in (1, 2) else jpegs()[0] for number in range(6)]
+    boxes = np.tile(np.float32([0, 0, 240, 320]), (6, 1, 1))
+    source = tf.data.Dataset.from_tensor_slices({"image": contents, "boxes": boxes, "id": np.arange(6)})
+    source = source.map(lambda entries: {**entries, "name": entries["id"]})
+    batches = list(presets.driving_train(source, 3, size=(24, 32), seed=1, key="id", on_corrupt="skip"))
+    assert [batch["name"].numpy().tolist() for batch in batches] == [[0, 3, 4], [5]]
+    assert [batch["images"].shape[0] for batch in batches] == [3, 1]
+    assert [len(boxes) for batch in batches for boxes in batch["boxes"]] == [1, 1, 1, 1]
+    assert "skipped 2 of 3 files so far, now sample 1 (8 bytes), sample 2 (8 bytes)" in capfd.readouterr().err
+
+
 def test_driving_train_moves_boxes_with_the_pixels():
     """A red square on grey: its box surrounds what is red afterwards."""
     frame = np.full((240, 320, 3), 120, np.uint8)
@@ -166,12 +229,33 @@ def test_normalize():
         augment.normalize(images, (0.5, 0.5))
 
 
+def test_normalize_as_an_operation():
+    images = tf.constant(np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3) * 20)
+    chain = augment.Chain([augment.Normalize(0.5, [0.1, 0.2, 0.3], dtype="float16")])
+    result = chain(images)
+    assert result.dtype == tf.float16
+    np.testing.assert_array_equal(result, augment.normalize(images, 0.5, (0.1, 0.2, 0.3), tf.float16))
+    with pytest.raises(ConfigurationError, match=r"expected Normalize.* to be the last"):
+        augment.Chain([augment.Normalize(), augment.Invert()])
+    with pytest.raises(ConfigurationError, match="Normalize: deviation: expected numbers above 0, got 0"):
+        augment.Normalize(deviation=0)
+    with pytest.raises(ConfigurationError, match="Normalize: mean: expected 1 or 3 numbers"):
+        augment.Normalize((0.1, 0.2))
+    with pytest.raises(ConfigurationError, match="Normalize: dtype: expected one of float32"):
+        augment.Normalize(dtype="int8")
+    three = augment.Chain([augment.Normalize((0.1, 0.2, 0.3), 1.0)])
+    with pytest.raises(DatasetError, match="Normalize: mean: expected as many numbers as channels, or 1, got 3"):
+        three(images[..., :1])
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: presets.imagenet_train(files(), 0), "imagenet_train: batch_size: expected a whole number above 0, got 0"),
         (lambda: presets.imagenet_train(files(), 2, dct="slow"), "dct: expected one of fast, exact, got 'slow'"),
-        (lambda: presets.imagenet_eval(files(), 2, image_size=0), "image_size: expected a whole number of pixels"),
+        (lambda: presets.imagenet_eval(files(), 2, image_size=0), "image_size: expected a whole number above 0, got 0"),
+        (lambda: presets.driving_train(files(), 2, size=(0, 4)), "driving_train: size: expected a whole number above 0, got 0"),
+        (lambda: presets.imagenet_train(files(), 2, on_corrupt="pass"), "on_corrupt: expected one of raise, skip, replace"),
         (lambda: presets.imagenet_train(small(8, 3), 2), "expected elements (string [] of a file's bytes, label)"),
         (lambda: presets.driving_train(files(), 2), "expected a dict with image"),
         (lambda: presets.cifar_heavy(tf.data.Dataset.range(3), 2), "cifar_heavy: dataset: expected elements (image, label)"),
