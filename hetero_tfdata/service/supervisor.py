@@ -25,6 +25,10 @@ from hetero_tfdata.service.servers import EXIT_PORT_IN_USE, READY, is_port_free
 __all__ = ["RestartPolicy", "Server", "Supervisor", "usable_cpus", "worker_count"]
 
 _TAIL_LINES = 20
+# glibc gives a buffer of more than 32 MB back to the system at once and asks for it anew for the next batch: each page is then
+# cleared again. Keeping it saves half of a worker's CPU time for batches of 38 MB (187 -> 87 us an image on stock batches of
+# 256 x 224x224x3, 92 -> 72 in chunks; 2026-11-24). What the user has set stands; older glibc knows no such threshold.
+SERVER_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**29), "MALLOC_TOP_PAD_": str(2**26)}
 # The dispatcher's auto-scaler, which nothing here uses, warns until the first batches flow.
 _NOISE = ("tf.data service AutoScaler",)
 
@@ -111,7 +115,12 @@ class Server:
             command += ["--counter-fd", str(self._counter)]
             inherited = [self._counter]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=inherited
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=inherited,
+            env={**SERVER_ALLOCATOR, **os.environ},
         )
         threading.Thread(target=self._copy_output, args=(self.process, log), daemon=True).start()
 

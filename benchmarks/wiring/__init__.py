@@ -1,0 +1,1 @@
+"""Modules of benchmarks/wire.py: contenders that receive decoded photographs from another process, and their measurement."""
