@@ -27,6 +27,7 @@ __all__ = [
     "broadcast_value",
     "check_equal_weights",
     "init",
+    "load_horovod",
     "peer_failure",
     "weights_fingerprint",
 ]
@@ -37,7 +38,7 @@ def init() -> ModuleType:
 
     Started by mpirun or horovodrun, there are as many ranks as they started; started by hand, one.
     """
-    _horovod().init()
+    load_horovod().init()
     import horovod.tensorflow.keras as hvd
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -58,7 +59,7 @@ def broadcast(model: tf.keras.Model, root_rank: int = 0) -> None:
     Horovod's BroadcastGlobalVariablesCallback does so after the first step, which then mixes the gradients of ranks that
     started, or resumed, from different weights.
     """
-    hvd = _horovod()
+    hvd = load_horovod()
     hvd.broadcast_variables(model.variables, root_rank)
     optimizer = model.optimizer
     if hasattr(optimizer, "build"):  # Keras's legacy optimizers make their variables in the first step
@@ -68,7 +69,7 @@ def broadcast(model: tf.keras.Model, root_rank: int = 0) -> None:
 
 def broadcast_value(value: Any, root_rank: int = 0) -> Any:
     """One rank's value, on every rank: the epoch to resume from, say."""
-    return _horovod().broadcast_object(value, root_rank)
+    return load_horovod().broadcast_object(value, root_rank)
 
 
 def _variables(optimizer: Any) -> list[tf.Variable]:
@@ -84,7 +85,7 @@ class AverageMovingStatistics(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Average every float weight that isn't trained."""
-        hvd = _horovod()
+        hvd = load_horovod()
         variables = [variable for variable in self.model.non_trainable_variables if variable.dtype.is_floating]
         if not variables or hvd.size() == 1:
             return
@@ -108,7 +109,7 @@ class LeaderEvaluation(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Evaluate, on rank 0 if it has a dataset."""
-        if _horovod().rank() != 0 or self.dataset is None:
+        if load_horovod().rank() != 0 or self.dataset is None:
             return
         results = self.model.evaluate(self.dataset, verbose=0, return_dict=True)
         if logs is not None:
@@ -126,7 +127,7 @@ def weights_fingerprint(model: tf.keras.Model) -> str:
 
 def check_equal_weights(model: tf.keras.Model) -> str:
     """The fingerprint of the weights that all ranks hold; raises `JobError` if they don't hold the same. All ranks call it."""
-    fingerprints = _horovod().allgather_object(weights_fingerprint(model), name="weights_fingerprint")
+    fingerprints = load_horovod().allgather_object(weights_fingerprint(model), name="weights_fingerprint")
     differing = [rank for rank, fingerprint in enumerate(fingerprints) if fingerprint != fingerprints[0]]
     if differing:
         ranks = ", ".join(map(str, differing[:8])) + (", ..." if len(differing) > 8 else "")
@@ -147,7 +148,8 @@ def peer_failure(error: Exception) -> JobError | None:
     )
 
 
-def _horovod() -> ModuleType:
+def load_horovod() -> ModuleType:
+    """`horovod.tensorflow`; raises ConfigurationError where it can't be loaded."""
     try:
         import horovod.tensorflow as hvd
     except ImportError as error:
