@@ -5,7 +5,7 @@ PYTHON ?=
 bin := .venv/bin
 demo_data := .cache/photographs
 
-.PHONY: help setup demo test test-matrix check lint types layers bench gallery lock clean
+.PHONY: help setup demo test test-peers test-matrix check lint types layers bench gallery lock clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -22,8 +22,11 @@ demo: setup ## train ResNet50 on an emulated heterogeneous cluster of three host
 	  -p epochs=3 -p steps-per-epoch=12 -p batch-size=16 -p image-size=64 -p learning-rate=0.005 -p warmup-epochs=1 \
 	  --source-dir recipes/resnet50_imagenet launcher.py
 
-test: setup ## the tests
-	@$(bin)/python -m pytest
+test: setup ## the tests, two at a time
+	@$(bin)/python -m pytest -n 2 --dist loadgroup
+
+test-peers: setup ## plain tf.data service beside distribute(): what it falls into, and a million rows exactly once
+	@$(bin)/python -m pytest -m peers
 
 test-matrix: setup ## the tests of the augmentations on TensorFlow 2.12, 2.15 and the newest, each in its own environment
 	@$(bin)/python tests/matrix.py
@@ -39,7 +42,7 @@ types: setup
 layers: setup
 	@$(bin)/lint-imports --no-cache
 
-bench: bench-counter ## all benchmarks; make bench-NAME runs one of benchmarks/NAME.py
+bench: bench-counter bench-wire bench-augment bench-augment_training ## all benchmarks; make bench-NAME runs one of benchmarks/NAME.py
 
 bench-%: setup
 	@$(bin)/python benchmarks/$*.py

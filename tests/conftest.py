@@ -11,6 +11,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from support import FOREIGN, TestJob
 
+# Tests that start jobs, servers or ranks: one after the other, so that no two look for free ports at the same time.
+WITH_PROCESSES = ("cluster/", "recipes/", "test_health", "test_preflight", "test_supervisor", "test_train_")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What `make test` runs side by side: the tests with processes, and beside them the other files."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent).as_posix()
+        starts = any(name in place for name in WITH_PROCESSES) or "make_job" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("processes" if starts else place))
+
 
 @pytest.fixture(autouse=True)
 def _no_foreign_job(monkeypatch: pytest.MonkeyPatch) -> None:

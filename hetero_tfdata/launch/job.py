@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hetero_tfdata.cluster.topology import ROLES_VARIABLE, Cluster, Role
+from hetero_tfdata.service.custom_ops import PRELOADED_VARIABLE
 from hetero_tfdata.service.distribute import LAUNCHED_VARIABLE
 
 __all__ = ["Deadlines", "Job"]
@@ -59,7 +60,7 @@ class Job:
     @property
     def script_environment(self) -> dict[str, str]:
         """What the training script finds in its environment besides this process's own."""
-        environment = {LAUNCHED_VARIABLE: "1"}
+        environment = {LAUNCHED_VARIABLE: "1", PRELOADED_VARIABLE: ",".join(self.preload)}
         if self.roles:
             environment[ROLES_VARIABLE] = ",".join(f"{name}={role.value}" for name, role in self.roles.items())
         return environment

@@ -8,7 +8,10 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["is_installed", "load"]
+__all__ = ["PRELOADED_VARIABLE", "is_installed", "load"]
+
+# Set for the training script by `launch`: the modules of --preload, which every host's servers have loaded.
+PRELOADED_VARIABLE = "HETERO_TFDATA_PRELOADED"
 
 
 def is_installed(module: str) -> bool:

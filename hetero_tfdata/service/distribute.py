@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import collections
+import dataclasses
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hetero_tfdata.cluster.topology import Cluster, Role
 from hetero_tfdata.errors import ConfigurationError
+from hetero_tfdata.service import preflight
 from hetero_tfdata.service.lifeline import Lifeline, hold
 from hetero_tfdata.service.servers import SERVED_COUNTER_FD
 from hetero_tfdata.service.supervisor import Supervisor
@@ -42,12 +44,13 @@ def distribute(
     service: str | None = None,
     cluster: Cluster | None = None,
     ready_timeout_s: float = 1200.0,
+    strict: bool = False,
 ) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """Runs a dataset where the job's CPUs are, for `Dataset.apply`.
 
     In a heterogeneous job the dataset runs on the data hosts. With several ranks and no data hosts it runs in workers on the
-    ranks' own hosts. In both cases all ranks share one stream: each element goes to exactly one rank, whichever asks first,
-    so an epoch is one pass over the data for all ranks together. In one process without data hosts (a laptop, a notebook, a
+    ranks' own hosts. In both cases all ranks share one stream: each row goes to exactly one rank, whichever asks first, so
+    an epoch is one pass over the data for all ranks together. In one process without data hosts (a laptop, a notebook, a
     one-GPU job) the dataset is returned as it is.
 
     Every rank has to make the same calls in the same order of lines; a call on the leader alone (validation) is fine. Put
@@ -57,13 +60,15 @@ def distribute(
         processing_mode: "dynamic": the workers split the source files or elements among them, each is seen once per pass;
             "off": each worker runs the whole dataset.
         job_name: shares one stream among all processes that use the same name on the same service; they must pass the same
-            dataset. By default a name that is unique to this run and to the line that calls.
+            dataset and wire. By default a name that is unique to this run and to the line that calls.
         compression: "none", "auto" or "snappy"; wins over the wire's.
-        wire: how batches travel.
+        wire: how batches travel, and what becomes of the last one.
         service: "grpc://host:port" of a dispatcher; nothing is then discovered or started.
         cluster: instead of `Cluster.discover()`.
         ready_timeout_s: seconds to wait for the dispatcher, a worker on every serving host, and rank 0's registration. The
             default is for hosts of one SageMaker job that come up 20 minutes apart.
+        strict: raise also for what is otherwise only warned of: what means something else on several workers, or takes much
+            of their memory (`hetero-tfdata check` lists it without running anything).
 
     Returns:
         A function from dataset to dataset with the same element_spec; the order of elements is not kept, and the cardinality
@@ -71,6 +76,7 @@ def distribute(
 
     Raises:
         ConfigurationError: an argument, or the cluster's configuration, can't be right; or TensorFlow is missing.
+        DatasetError: (when applied) the dataset can't run on other hosts; names each operation and the way out.
         NotReadyError: (when applied) somebody is missing at the deadline; says who, at what address.
         PortInUseError: (when applied, several ranks without `hetero-tfdata launch`) no port for a server.
     """
@@ -83,7 +89,7 @@ def distribute(
         raise ConfigurationError(f"ready_timeout_s: expected seconds above 0, got {ready_timeout_s!r}")
     wire = Wire() if wire is None else wire
     if compression is not None:
-        wire = Wire(compression=compression)
+        wire = dataclasses.replace(wire, compression=compression)
     call_name = _call_name()
 
     def transformation(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -96,7 +102,11 @@ def distribute(
             )
         if service is None and here.dispatcher_host is None:
             return dataset
-        return _distributed(dataset, here, processing_mode, job_name, call_name, wire.compression, service, ready_timeout_s)
+        _tensorflow()  # or the error that says what to install
+        # on every rank, so that none waits for a leader that refused
+        job = preflight.Job.of(here, processing_mode, own_workers=service is None)
+        preflight.check(dataset, job, strict=strict, quiet=not here.is_leader)
+        return _distributed(dataset, here, processing_mode, job_name, call_name, wire, service, ready_timeout_s)
 
     return transformation
 
@@ -107,12 +117,13 @@ def _distributed(
     processing_mode: str,
     job_name: str | None,
     call_name: str,
-    compression: str,
+    wire: Wire,
     service: str | None,
     ready_timeout_s: float,
 ) -> tf.data.Dataset:
     tf = _tensorflow()
     # only now: `import hetero_tfdata` and the unchanged path need no gRPC
+    from hetero_tfdata.service.chunks import Passage
     from hetero_tfdata.service.readiness import DispatcherClient, wait_for_dataset, wait_for_workers
 
     deadline = time.monotonic() + ready_timeout_s
@@ -128,27 +139,30 @@ def _distributed(
     stream = re.sub(r"[^\w.:-]", "_", job_name or f"{cluster.run_id}-{call_name}")
     # An explicit name is a promise of the caller that all who use it pass the same dataset: the first one registers it.
     registers = cluster.is_leader or job_name is not None
+    passage = Passage.plan(dataset, wire)
+    # the count stands before the cut: a batch that was served is one of the dataset's, however it travels
+    packed = passage.pack(counted(tf, dataset) if own_workers else dataset)
     with DispatcherClient(service) as client:
         if registers:
             workers = wait_for_workers(
                 client, cluster.serving_hosts if own_workers else (), deadline - time.monotonic(), _log.warning
             )
-            _register(tf, service, counted(tf, dataset) if own_workers else dataset, stream, compression)
+            _register(tf, service, packed, stream, wire.compression)
             if cluster.is_leader:
-                _log.info("%s runs on %d workers: %s", stream, len(workers), ", ".join(workers))
+                _log.info("%s runs on %d workers: %s; %s", stream, len(workers), ", ".join(workers), passage)
         else:
             wait_for_dataset(client, stream, deadline - time.monotonic(), _log.warning)
     distributed = tf.data.experimental.service.from_dataset_id(
         processing_mode=_sharding_policy(tf, processing_mode),
         service=service,
         dataset_id=stream,
-        element_spec=dataset.element_spec,
+        element_spec=packed.element_spec,
         job_name=stream,
     )
     options = tf.data.Options()
     # Every element goes to one rank already; Keras and tf.distribute would otherwise try to shard it once more.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return distributed.with_options(options).prefetch(tf.data.AUTOTUNE)
+    return passage.unpack(distributed).with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
 def _register(tf: Any, service: str, dataset: tf.data.Dataset, dataset_id: str, compression: str) -> None:
@@ -158,9 +172,18 @@ def _register(tf: Any, service: str, dataset: tf.data.Dataset, dataset_id: str, 
     tf.data.experimental.service.register_dataset(
         service,
         dataset.with_options(options),
-        compression=None if compression == "none" else compression.upper(),
+        compression=_compression(compression),
         dataset_id=dataset_id,
     )
+
+
+def _compression(name: str) -> str | None:
+    """TensorFlow's word for it."""
+    from tensorflow.python.data.experimental.ops import data_service_ops
+
+    # Up to 2.15 "AUTO" is snappy and the only compression; where it isn't, there is a word of its own.
+    snappy = getattr(data_service_ops, "COMPRESSION_SNAPPY", "AUTO")
+    return {"none": None, "auto": "AUTO", "snappy": snappy}[name]
 
 
 def counted(tf: Any, dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -171,7 +194,8 @@ def counted(tf: Any, dataset: tf.data.Dataset) -> tf.data.Dataset:
     def count(*element: Any) -> Any:
         with tf.control_dependencies([tf.print(end="x", output_stream=counter)]):
             counted = tf.nest.map_structure(tf.identity, element, expand_composites=True)
-        return counted if len(counted) > 1 else counted[0]
+        # map takes a tuple apart, also one of one component
+        return counted if type(dataset.element_spec) is tuple else counted[0]
 
     return dataset.map(count)
 

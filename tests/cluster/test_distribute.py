@@ -130,10 +130,11 @@ def test_unequal_hosts_serve_unequal_counts(make_job, write_script):
     script = write_script("""
 import tensorflow as tf
 from tensorflow.python.data.experimental.ops import testing
-from hetero_tfdata import distribute
+from hetero_tfdata import Wire, distribute
 
 # a worker makes 50 batches a second, however many processors there are
-dataset = tf.data.Dataset.range(2400).batch(4).apply(testing.sleep(20_000)).apply(distribute(ready_timeout_s=120))
+dataset = tf.data.Dataset.range(2400).batch(4).apply(testing.sleep(20_000))
+dataset = dataset.apply(distribute(wire=Wire(keep_batches=True), ready_timeout_s=120))
 batches = rows = 0
 for batch in dataset:
     batches += 1
@@ -178,26 +179,6 @@ assert len(got) == 8 and max(abs(a - b) for a, b in zip(expected, got)) < 1e-4, 
 
 
 # --- an address instead of a cluster: stock servers of somebody else ---
-
-
-@pytest.fixture(scope="module")
-def stock_service():
-    """A plain tf.data service in a process of its own, as any user of TensorFlow starts it."""
-    (first,) = free_blocks(1)
-    code = f"""
-import tensorflow as tf
-service = tf.data.experimental.service
-dispatcher = service.DispatchServer(service.DispatcherConfig(port={first}))
-workers = [service.WorkerServer(service.WorkerConfig(dispatcher_address="127.0.0.1:{first}",
-           worker_address=f"127.0.0.1:{{port}}", port=port)) for port in ({first + 1}, {first + 2})]
-print("up", flush=True)
-dispatcher.join()
-"""
-    process = subprocess.Popen([sys.executable, "-c", code], env=clean_environment(), stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline().strip() == "up"
-    yield f"grpc://127.0.0.1:{first}"
-    process.kill()
-    process.wait()
 
 
 def test_explicit_service_runs_on_stock_workers(stock_service):

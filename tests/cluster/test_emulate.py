@@ -216,18 +216,25 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert f"algo-1 (cpus) failed: JobError: the leader vanished\n  read {result.output}/algo-1.log" in stream.getvalue()
 
 
-def test_a_failed_rank_ends_the_ranks_but_no_data_host(emulate: Callable[..., Result]) -> None:
+def test_a_failed_rank_ends_the_ranks_but_no_data_host(emulate: Callable[..., Result], tmp_path: Path) -> None:
     script = """
-if rank == "2":
-    sys.exit("rank 2 has had enough")
-time.sleep(4 if rank is None else 50)
+if rank is None:
+    time.sleep(4)
+else:
+    started = os.environ["SM_CHANNEL_STARTED"]
+    open(os.path.join(started, rank), "w").close()
+    while rank == "2" and len(os.listdir(started)) < 4:  # horovodrun starts no rank after one has failed
+        time.sleep(0.1)
+    sys.exit("rank 2 has had enough") if rank == "2" else time.sleep(50)
 """
+    (tmp_path / "started").mkdir()
     result = emulate(
         script,
         Group("data_group", "ml.c5.18xlarge", 1),
         Group("dnn_group", "ml.p4d.24xlarge", 2),
         distribution="dnn_group",
         processes_per_host=2,
+        channels={"started": tmp_path / "started"},
     )
     assert exit_codes(result) == {"data_group": [0], "dnn_group": [1, 1]}
     by_group = {host.name: host.failure or "" for host in result.hosts}

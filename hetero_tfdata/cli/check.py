@@ -1,0 +1,114 @@
+"""Says what a dataset would do on several hosts, from its own graph: nothing of it runs, and no service is needed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import textwrap
+import traceback
+from typing import Any
+
+from hetero_tfdata.errors import ConfigurationError, DatasetError
+from hetero_tfdata.service import preflight
+
+SUMMARY = "say what a dataset would do on several hosts"
+
+_WIDTH = 118
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What makes the dataset, then where it would run."""
+    add = parser.add_argument
+    add("function", metavar="MODULE:FUNCTION", help="returns the dataset; called without arguments, looked up from here")
+    add("--workers", type=int, default=2, metavar="N", help="worker processes in the whole job (default: 2)")
+    add("--workers-per-host", type=int, default=1, metavar="N", help="those that share one host's memory (default: 1)")
+    add("--processing-mode", choices=("dynamic", "off"), default="dynamic", help="as in distribute() (default: dynamic)")
+    add("--preload", action="append", default=[], metavar="MODULE", help="as in launch: the workers load its operations")
+    add("--strict", action="store_true", help="refuse what is otherwise a warning, as distribute(strict=True) does")
+    add("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the findings; 0 if the dataset would run, 1 if it would be refused."""
+    for option, value in (("--workers", arguments.workers), ("--workers-per-host", arguments.workers_per_host)):
+        if value < 1:
+            raise ConfigurationError(f"{option}: expected at least 1, got {value}")
+    dataset = _dataset(arguments.function)
+    job = preflight.Job(
+        processing_mode=arguments.processing_mode,
+        workers=arguments.workers,
+        workers_per_host=arguments.workers_per_host,
+        memory_bytes=preflight.host_memory_bytes(),
+        preloaded=preflight.known_preloads(*arguments.preload),
+    )
+    try:
+        findings = preflight.inspect(dataset, job)
+    except DatasetError as error:
+        findings = [preflight.Finding("unwritable", arguments.function, str(error), "see that message", refused=True)]
+    refused = any(finding.refused or arguments.strict for finding in findings)
+    if arguments.json:
+        report = {
+            "function": arguments.function,
+            "processing_mode": arguments.processing_mode,
+            "workers": arguments.workers,
+            "refused": refused,
+            "findings": [finding.as_dict() for finding in findings],
+        }
+        print(json.dumps(report, indent=2))
+    else:
+        print(_table(arguments.function, findings, arguments.strict))
+    return int(refused)
+
+
+def _table(function: str, findings: list[preflight.Finding], strict: bool) -> str:
+    if not findings:
+        return f"OK: {function} runs on several workers as it does on one"
+    refusals = sum(finding.refused or strict for finding in findings)
+    lines = []
+    for finding in findings:
+        verdict = "refused" if finding.refused or strict else "warning"
+        lines.append(f"{verdict}  {finding.code}  {finding.operation}")
+        for text in (finding.meaning, f"instead: {finding.way_out}"):
+            lines += textwrap.wrap(text, _WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 9, break_on_hyphens=False)
+    if refusals:
+        lines.append(f"distribute({'strict=True' if strict else ''}) refuses it")
+    else:
+        lines.append("distribute() warns and runs it; distribute(strict=True) refuses it")
+    return "\n".join(lines)
+
+
+def _dataset(function: str) -> Any:
+    """The dataset that the function returns."""
+    module_name, colon, name = function.partition(":")
+    if not (module_name and colon and name):
+        raise ConfigurationError(f"expected MODULE:FUNCTION such as train:make_dataset, got {function!r}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        import tensorflow as tf
+    except ImportError:
+        raise ConfigurationError("check needs TensorFlow: pip install 'hetero-tfdata[tensorflow]'") from None
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ConfigurationError(f"{function}: importing {module_name} failed: {_reason(error)}") from error
+    make = getattr(module, name, None)
+    if not callable(make):
+        raise ConfigurationError(f"{function}: expected a function {name} in {module_name}, there is none")
+    try:
+        dataset = make()
+    except Exception as error:
+        raise ConfigurationError(f"{function}: calling it without arguments failed: {_reason(error)}") from error
+    if not isinstance(dataset, tf.data.Dataset):
+        raise ConfigurationError(f"{function}: expected it to return a tf.data.Dataset, got {type(dataset).__name__}")
+    return dataset
+
+
+def _reason(error: Exception) -> str:
+    """The exception in one line, with the place that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {text} ({os.path.basename(frame.filename)}:{frame.lineno})"

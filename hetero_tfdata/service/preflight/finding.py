@@ -1,0 +1,94 @@
+"""What the preflight is told of the job, and what it says of one operation of a dataset, as values."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hetero_tfdata.cluster.topology import Cluster
+from hetero_tfdata.service.custom_ops import PRELOADED_VARIABLE, is_installed
+from hetero_tfdata.service.supervisor import usable_cpus, worker_count
+
+__all__ = ["Finding", "Job", "host_memory_bytes", "known_preloads"]
+
+
+def host_memory_bytes() -> int | None:
+    """The memory of this host; None where the system doesn't say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def known_preloads(*modules: str) -> tuple[str, ...]:
+    """Those modules, what `launch --preload` names, and TensorFlow Addons, which servers load where it is installed."""
+    named = os.environ.get(PRELOADED_VARIABLE, "").split(",")
+    addons = ("tensorflow_addons",) if is_installed("tensorflow_addons") else ()
+    return (*modules, *filter(None, named), *addons)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the user should know before the dataset runs on other hosts.
+
+    Attributes:
+        code: its short name, which stays: "take-per-worker".
+        operation: the operation as the user wrote it: "take(10)", "map(decode)".
+        meaning: what it comes to on several workers.
+        way_out: what to write instead.
+        refused: it can't run there, or would abort or hang; all others are warnings.
+    """
+
+    code: str
+    operation: str
+    meaning: str
+    way_out: str
+    refused: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.operation}: {self.meaning}. Instead: {self.way_out}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where the dataset is about to run, as far as it is known.
+
+    Attributes:
+        processing_mode: "dynamic" or "off", as in `distribute`.
+        workers: at least that many worker processes in all; None if nobody knows.
+        workers_per_host: worker processes that share one host's memory.
+        memory_bytes: that memory.
+        preloaded: modules whose custom operations the workers have.
+    """
+
+    processing_mode: str = "dynamic"
+    workers: int | None = None
+    workers_per_host: int = 1
+    memory_bytes: int | None = None
+    preloaded: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, cluster: Cluster, processing_mode: str, *, own_workers: bool) -> Job:
+        """What this process knows: every serving host has at least one worker; data hosts are taken to be like this host."""
+        return cls(
+            processing_mode=processing_mode,
+            workers=len(cluster.serving_hosts) if own_workers else None,
+            workers_per_host=worker_count(usable_cpus()) if own_workers else 1,
+            memory_bytes=host_memory_bytes(),
+            preloaded=known_preloads(),
+        )
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the workers divide the source among them."""
+        return self.processing_mode == "dynamic"
+
+    @property
+    def crowd(self) -> str:
+        """The workers, in a sentence."""
+        return "each worker" if self.workers is None or self.workers < 2 else f"each of the {self.workers} workers"

@@ -1,0 +1,169 @@
+"""What can't run on a worker in another process, would abort this one, or would wait for ever."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from hetero_tfdata.service.preflight.finding import Finding, Job
+from hetero_tfdata.service.preflight.graph import Graph
+from hetero_tfdata.service.preflight.sizes import in_units
+
+__all__ = ["LARGEST_GRAPH_BYTES", "captured_resources", "graph_too_large", "nested_service", "python_functions", "unsplittable"]
+
+# gRPC sends no message over 2 GiB, and TensorFlow aborts the process where one is asked for (an assertion, no exception).
+# 1 MiB is for what goes around the graph: the stages that distribute() adds, the request itself.
+LARGEST_GRAPH_BYTES = 2**31 - 2**20
+
+_PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+# Stages for which TensorFlow has no way to divide their source. Each was run: "Splitting is not implemented for ..." or
+# "Cannot create split providers for dataset of type ..." at the first element (TF 2.15.1).
+_UNSPLITTABLE = {
+    "CSV": "open each file inside interleave(): files.interleave(lambda file: tf.data.experimental.CsvDataset(file, ...))",
+    "GroupByReducer": "group after distribute()",
+    "Load": "store TFRecord files, and read them with interleave()",
+    "Snapshot": "write the snapshot in a run before, or use cache()",
+    "Sql": "store TFRecord files, and read them with interleave()",
+}
+_HANDLES = {
+    "Iterator": "an iterator of this process",
+    "Queue": "a queue of this process",
+    "LookupTable": "a table whose content TensorFlow can't write into the graph (DenseHashTable)",
+}
+
+
+def python_functions(graph: Graph, job: Job) -> Iterator[Finding]:
+    """Generators and Python functions: only their numbers are in the graph, the functions stay in this process."""
+    del job
+    generators: dict[str, str] = {}
+    functions: dict[str, str] = {}
+    for stage in graph.all_stages:
+        nodes = list(graph.operations_of(stage))
+        names = [name for node in nodes if node.op in _PYTHON_OPS and (name := _python_name(node))]
+        if any(node.op == "GeneratorDataset" for node in nodes):
+            generators[f"from_generator({names[0] if names else ''})"] = stage.call()
+            continue
+        for node in nodes:
+            if node.op in _PYTHON_OPS:
+                kind = "py_function" if node.op == "EagerPyFunc" else "numpy_function"
+                functions[f"{kind}({_python_name(node) or ''}) in {stage.call()}"] = stage.call()
+    for operation in generators:
+        yield Finding(
+            "generator",
+            operation,
+            "the generator lives in this process, a worker can't call it",
+            "write the samples to TFRecord files and read those, or leave this dataset undistributed",
+            refused=True,
+        )
+    for operation in functions:
+        yield Finding(
+            "python-function",
+            operation,
+            "the function lives in this process, a worker can't call it",
+            "write it in TensorFlow operations, or map it after distribute()",
+            refused=True,
+        )
+
+
+def captured_resources(graph: Graph, job: Job) -> Iterator[Finding]:
+    """Iterators, queues and tables that a function holds on to and whose content doesn't travel."""
+    del job
+    for operation, used in graph.captured_handles():
+        what = next((text for prefix, text in _HANDLES.items() if any(op.startswith(prefix) for op in used)), None)
+        yield Finding(
+            "captured-resource",
+            operation,
+            f"its function uses {what or 'a resource of this process'}, which no worker has",
+            "give it what it needs as a dataset (zip, flat_map) or as a tensor; for tables, tf.lookup.StaticHashTable travels",
+            refused=True,
+        )
+
+
+def graph_too_large(size_bytes: int, largest: list[str]) -> Finding:
+    """A graph that would abort the process."""
+    held = f" (it holds {'; '.join(largest)})" if largest else ""
+    return Finding(
+        "graph-too-large",
+        f"the dataset's graph, {in_units(size_bytes)}",
+        f"TensorFlow aborts the process beyond {in_units(LARGEST_GRAPH_BYTES)}{held}",
+        "write the arrays to files (TFRecord, np.save) and read them in the dataset",
+        refused=True,
+    )
+
+
+def nested_service(graph: Graph, job: Job) -> Iterator[Finding]:
+    """A dataset that comes from a tf.data service already: divided once more, the dispatcher waits for itself."""
+    if not job.is_split:
+        return
+    for stage in graph.stages:
+        if stage.kind == "DataService":
+            yield Finding(
+                "distributed-twice",
+                stage.call(),
+                "the dataset comes from a tf.data service already; divided once more, the dispatcher waits for ever",
+                "call distribute() once, as the last step",
+                refused=True,
+            )
+
+
+def unsplittable(graph: Graph, job: Job) -> Iterator[Finding]:
+    """Stages that TensorFlow can't divide among workers."""
+    if not job.is_split:
+        return
+    for stage in graph.stages:
+        if stage.kind in _UNSPLITTABLE:
+            yield Finding(
+                "unsplittable",
+                stage.call(),
+                "TensorFlow can't divide it among workers",
+                f'{_UNSPLITTABLE[stage.kind]}; or distribute(processing_mode="off"): each worker gives all of it',
+                refused=True,
+            )
+        elif stage.kind == "AssertCardinality":
+            number = graph.value(stage, "cardinality")
+            certain = (job.workers or 1) > 1
+            yield Finding(
+                "cardinality-per-worker",
+                stage.call(number),
+                f"{job.crowd} gets a part, counts fewer than {number} elements and ends with an error",
+                "leave it out, for tensorflow_datasets by ReadConfig(assert_cardinality=False), or put it after distribute()",
+                refused=certain,
+            )
+
+
+def _python_name(node: Any) -> str | None:
+    """ "decode, train.py:12": the function that the node calls, from the registry of this process."""
+    from tensorflow.python.ops import script_ops
+
+    registered = script_ops._py_funcs.get(node.attr["token"].s) or script_ops._py_funcs.get(node.attr["token"].s.decode())
+    code = getattr(_user_function(registered), "__code__", None)
+    return f"{code.co_name}, {os.path.basename(code.co_filename)}:{code.co_firstlineno}" if code else None
+
+
+def _user_function(registered: Any) -> Callable[..., Any] | None:
+    """The first function outside TensorFlow among what the registered one wraps."""
+    own = os.path.dirname(tf.__file__)
+    waiting = [registered]
+    seen: set[int] = set()
+    while waiting and len(seen) < 200:
+        value = waiting.pop(0)
+        if value is None or id(value) in seen:
+            continue
+        seen.add(id(value))
+        code = getattr(value, "__code__", None)
+        if code is not None and not code.co_filename.startswith(own):
+            return value
+        waiting += [getattr(value, name, None) for name in ("_func", "_generator", "__wrapped__", "__func__", "func")]
+        if code is None and callable(value) and not isinstance(value, type):
+            waiting.append(getattr(type(value), "__call__"))  # noqa: B009, B004  (an object with a method of that name)
+        for cell in getattr(value, "__closure__", None) or ():
+            try:
+                inside = cell.cell_contents
+            except ValueError:
+                continue
+            if callable(inside) or type(inside).__name__ == "_GeneratorState":
+                waiting.append(inside)
+    return None
