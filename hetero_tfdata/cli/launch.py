@@ -23,7 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="worker processes per serving host (default: one for every 8 usable CPUs)",
+        help="worker processes per serving host (default: one for every 8 usable CPUs, more for a link above 5 Gbit/s each)",
+    )
+    parser.add_argument(
+        "--local-workers",
+        default="0",
+        metavar="N",
+        help="worker processes beside the training on each training host of a heterogeneous job, at the lowest priority; auto: "
+        "as many as fit into the CPUs that the training leaves idle. The training hosts need the data's channels then "
+        "(default: 0)",
     )
     parser.add_argument(
         "--role",
@@ -41,10 +49,26 @@ def run(arguments: argparse.Namespace) -> int:
     """Plays this host's part; the exit code is the script's on training hosts, 0 or 1 on data hosts."""
     if arguments.workers is not None and arguments.workers < 1:
         raise ConfigurationError(f"--workers: expected at least 1, got {arguments.workers}")
+    local_workers = _local_workers(arguments.local_workers)
     roles = {}
     for item in arguments.role:
         name, separator, role = item.partition("=")
         if not separator:
             raise ConfigurationError(f"--role: expected GROUP=ROLE such as cpu_hosts=data, got {item!r}")
         roles[name] = role
-    return launch(arguments.script, arguments.arguments, preload=arguments.preload, workers=arguments.workers, roles=roles)
+    return launch(
+        arguments.script,
+        arguments.arguments,
+        preload=arguments.preload,
+        workers=arguments.workers,
+        local_workers=local_workers,
+        roles=roles,
+    )
+
+
+def _local_workers(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigurationError(f"--local-workers: expected auto, 0 or a number of processes, got {text!r}")
+    return int(text)

@@ -6,6 +6,7 @@ imported: it would bring boto3 and create folders.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +18,16 @@ from hetero_tfdata.errors import ResourceConfigError
 __all__ = [
     "ResourceConfig",
     "base_dir",
+    "channel_dir",
     "distribution_groups",
     "failure_file",
     "output_data_dir",
     "read",
     "training_job_name",
+    "write_failure",
 ]
+
+_FAILURE_CHARACTERS = 1024  # SageMaker shows no more of the file
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,11 @@ def base_dir(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml")
 
 
+def channel_dir(environ: Mapping[str, str], channel: str) -> Path:
+    """The folder of an input channel: what SM_CHANNEL_<NAME> says, or where SageMaker puts it on the hosts that have it."""
+    return Path(environ.get(f"SM_CHANNEL_{channel.upper()}") or base_dir(environ) / "input" / "data" / channel)
+
+
 def output_data_dir(environ: Mapping[str, str]) -> Path:
     """The folder whose content SageMaker uploads beside the model when the job ends."""
     return Path(environ.get("SM_OUTPUT_DATA_DIR") or base_dir(environ) / "output" / "data")
@@ -55,6 +65,14 @@ def output_data_dir(environ: Mapping[str, str]) -> Path:
 def failure_file(environ: Mapping[str, str]) -> Path:
     """The file whose first 1,024 characters SageMaker shows as the reason of a failed job."""
     return base_dir(environ) / "output" / "failure"
+
+
+def write_failure(environ: Mapping[str, str], reason: str) -> None:
+    """Writes the failure file, unless the script wrote one itself; outside SageMaker there is no folder for it."""
+    path = failure_file(environ)
+    if path.parent.is_dir() and not path.exists():
+        with contextlib.suppress(OSError):
+            path.write_text(reason[:_FAILURE_CHARACTERS])
 
 
 def read(environ: Mapping[str, str]) -> ResourceConfig | None:

@@ -37,6 +37,7 @@ def serve(job: Job) -> int:
     ):
         try:
             with running_servers(job, on_failure) as servers, following_leader(job, outcomes):
+                health.show(servers.status)
                 servers.wait_until_ready(job.deadlines.servers_s, unless=lambda: not outcomes.empty())
                 health.publish(Phase.SERVING)
                 job.log(f"serving with {len(servers.report())} workers; waiting for {leader.name}")

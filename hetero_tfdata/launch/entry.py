@@ -27,6 +27,7 @@ def launch(
     *,
     preload: Sequence[str] = (),
     workers: int | None = None,
+    local_workers: int | None = 0,
     roles: Mapping[str, Role | str] | None = None,
     deadlines: Deadlines | None = None,
 ) -> int:
@@ -36,7 +37,10 @@ def launch(
         script: the training script, a path.
         arguments: its arguments.
         preload: modules whose custom operations the servers load before they serve.
-        workers: worker processes per serving host; by default after the CPUs that the host may use.
+        workers: worker processes per serving host; by default after the CPUs that the host may use and its link.
+        local_workers: worker processes beside the training on each training host of a heterogeneous job; None: as many as fit
+            into the CPUs that the training leaves idle, measured while it runs. They read the dataset's files there, so the
+            training group needs the data's channels too.
         roles: group name -> role, where the names don't tell.
         deadlines: how long to wait for what.
 
@@ -54,6 +58,7 @@ def launch(
             tuple(arguments),
             tuple(preload),
             workers,
+            local_workers,
             {name: Role(role) for name, role in (roles or {}).items()},
             deadlines or Deadlines(),
         )

@@ -11,23 +11,24 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from enum import Enum
 from types import TracebackType
 from typing import Any
 
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import JobError, PortInUseError
+from hetero_tfdata.service import status
+from hetero_tfdata.service.cpus import usable_cpus
 from hetero_tfdata.service.servers import is_port_free
+from hetero_tfdata.service.status import HEALTH_SERVICE, HostStatus, Phase, ServerStatus
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # children are started with exec; its fork handlers only warn
 import grpc
 
 __all__ = ["HealthServer", "HostState", "Phase", "RankReport", "follow", "report_rank"]
 
-_SERVICE = "hetero_tfdata.Health"
 _HEARTBEAT_S = 2.0
 _ACKNOWLEDGE_S = 2.0
 _MAX_MESSAGE_BYTES = 64 * 1024
@@ -45,22 +46,6 @@ _SERVER_OPTIONS = [
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 2000),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
 ]
-
-
-class Phase(str, Enum):
-    """What a host is doing."""
-
-    STARTING = "starting"
-    SERVING = "serving"
-    TRAINING = "training"
-    STOPPING = "stopping"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing follows it."""
-        return self in (Phase.SUCCEEDED, Phase.FAILED)
 
 
 @dataclass(frozen=True)
@@ -83,7 +68,8 @@ class RankReport:
 
 
 class HealthServer:
-    """Publishes this host's state on its health port, and on the leader's host collects the ranks' reports.
+    """Publishes this host's state on its health port, answers `service.status.ask_status`, and on the leader's host collects
+    the ranks' reports.
 
     Raises:
         PortInUseError: the health port is taken.
@@ -99,14 +85,16 @@ class HealthServer:
         self._state = HostState(host.name, Phase.STARTING)
         self._reports: dict[int, RankReport] = {}
         self._informed: set[str] = set()
+        self._servers: Callable[[], Sequence[ServerStatus]] = tuple
         # a follower occupies a thread as long as it follows
         self._server = grpc.server(ThreadPoolExecutor(max_workers=128), options=_SERVER_OPTIONS)
         handlers = {
             "Acknowledge": grpc.unary_unary_rpc_method_handler(self._acknowledge),
             "Follow": grpc.unary_stream_rpc_method_handler(self._follow),
             "Report": grpc.unary_unary_rpc_method_handler(self._report),
+            status.STATUS_METHOD: grpc.unary_unary_rpc_method_handler(self._status),
         }
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, handlers),))
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH_SERVICE, handlers),))
         if not self._server.add_insecure_port(f"0.0.0.0:{host.health_port}"):
             raise PortInUseError(f"can't listen on the health port {host.health_port} of {host.name}")
 
@@ -134,6 +122,10 @@ class HealthServer:
             if not self._state.phase.is_final:
                 self._state = HostState(self._state.host, phase, reason)
                 self._changed.notify_all()
+
+    def show(self, servers: Callable[[], Sequence[ServerStatus]]) -> None:
+        """Whoever asks for this host's status is told of these servers from now on (`Supervisor.status`)."""
+        self._servers = servers
 
     def wait_for_reports(self, ranks: int, timeout_s: float) -> bool:
         """Whether that many ranks reported, or one reported a failure, before the deadline."""
@@ -164,6 +156,21 @@ class HealthServer:
             self._informed.add(follower)
             self._changed.notify_all()
         return b"{}"
+
+    def _status(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        with self._changed:
+            state = self._state
+        servers = self._servers()
+        return status.encode(
+            HostStatus(
+                host=state.host,
+                phase=state.phase,
+                reason=state.reason,
+                usable_cpus=usable_cpus(),
+                workers=tuple(server for server in servers if server.name != "dispatcher"),
+                dispatcher=next((server for server in servers if server.name == "dispatcher"), None),
+            )
+        )
 
     def _report(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         message = _decode(request, context)
@@ -241,7 +248,7 @@ def report_rank(leader: Host, report: RankReport, timeout_s: float) -> bool:
     """Tells the leader how a rank ended; False if the leader could not be reached in time (it may have ended first)."""
     with grpc.insecure_channel(f"{leader.address}:{leader.health_port}", options=_CHANNEL_OPTIONS) as channel:
         try:
-            channel.unary_unary(f"/{_SERVICE}/Report")(
+            channel.unary_unary(f"/{HEALTH_SERVICE}/Report")(
                 json.dumps(asdict(report)).encode(), timeout=timeout_s, wait_for_ready=True
             )
         except grpc.RpcError:
@@ -260,12 +267,12 @@ def _read_states(
     state: HostState | None = None
     while not finished.is_set():
         try:
-            for raw in channel.unary_stream(f"/{_SERVICE}/Follow")(request, wait_for_ready=True):
+            for raw in channel.unary_stream(f"/{HEALTH_SERVICE}/Follow")(request, wait_for_ready=True):
                 message = json.loads(raw)
                 state = HostState(message["host"], Phase(message["phase"]), message["reason"])
                 if state.phase.is_final:
                     # before the main thread knows and closes the channel: the other side waits for this
-                    channel.unary_unary(f"/{_SERVICE}/Acknowledge")(request, timeout=_ACKNOWLEDGE_S)
+                    channel.unary_unary(f"/{HEALTH_SERVICE}/Acknowledge")(request, timeout=_ACKNOWLEDGE_S)
                     messages.put(state)
                     return
                 messages.put(state)

@@ -24,6 +24,7 @@ class Deadlines:
         lease_s: how long a host that was there may be silent before it counts as lost.
         ranks_s: between the end of rank 0's script and the end of the last rank's.
         inform_s: until every data host has the outcome.
+        idle_window_s: how long the idle CPUs of a training host are measured before workers are started on them.
         grace_s: between SIGTERM and SIGKILL of the training script. SageMaker gives a stopped job 120 s.
     """
 
@@ -32,6 +33,7 @@ class Deadlines:
     lease_s: float = 30.0
     ranks_s: float = 60.0
     inform_s: float = 60.0
+    idle_window_s: float = 30.0
     grace_s: float = 100.0
 
 
@@ -45,6 +47,8 @@ class Job:
         arguments: its arguments.
         preload: modules whose custom operations the servers load before they serve.
         workers: worker processes per serving host; None: after the CPUs that the host may use.
+        local_workers: worker processes beside the training on each training host of a heterogeneous job; None: as many as
+            fit into what the training leaves idle.
         roles: group name -> role, as the caller said.
         deadlines: how long to wait for what.
     """
@@ -54,6 +58,7 @@ class Job:
     arguments: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
     workers: int | None = None
+    local_workers: int | None = 0
     roles: Mapping[str, Role] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
 

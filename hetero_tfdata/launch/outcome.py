@@ -16,8 +16,6 @@ from hetero_tfdata.service.supervisor import Supervisor
 
 __all__ = ["Outcome", "publish", "sentence", "write_failure", "write_served"]
 
-_FAILURE_CHARACTERS = 1024  # SageMaker shows no more of the file
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -41,11 +39,8 @@ def sentence(report: RankReport) -> str:
 
 
 def write_failure(reason: str) -> None:
-    """Writes SageMaker's failure file, unless the script wrote one itself; outside SageMaker there is no folder for it."""
-    path = sagemaker.failure_file(os.environ)
-    if path.parent.is_dir() and not path.exists():
-        with contextlib.suppress(OSError):
-            path.write_text(reason[:_FAILURE_CHARACTERS])
+    """Writes SageMaker's failure file; see `sagemaker.write_failure`."""
+    sagemaker.write_failure(os.environ, reason)
 
 
 def write_served(cluster: Cluster, servers: Supervisor) -> None:

@@ -10,6 +10,7 @@ from hetero_tfdata.errors import HeteroTFDataError, JobError
 from hetero_tfdata.launch import outcome
 from hetero_tfdata.launch.health import HealthServer, Phase, RankReport, report_rank
 from hetero_tfdata.launch.job import Job
+from hetero_tfdata.launch.local_workers import local_workers, wanted
 from hetero_tfdata.launch.outcome import Outcome, sentence, write_failure
 from hetero_tfdata.launch.script import Script
 from hetero_tfdata.launch.watching import (
@@ -56,13 +57,16 @@ def lead(job: Job) -> int:
         stack.enter_context(on_sigterm(stop))
         if not cluster.is_heterogeneous:
             servers = stack.enter_context(running_servers(job, lambda error: training.end(str(error))))
+            health.show(servers.status)
             servers.wait_until_ready(deadlines.servers_s)
         losses = stack.enter_context(following_serving_hosts(job, lose))
         stack.enter_context(rank_reports(health, training.end))
+        end_local_workers = stack.enter_context(local_workers(job, health))
         health.publish(Phase.TRAINING)
         code = training.run()
         losses.set()
         result = _result(job, health, training, code)
+        end_local_workers()  # all ranks have ended, or the job has failed
         outcome.publish(job, health, result)
         late = health.wait_until_informed(uninformed, deadlines.inform_s)
         if late:
@@ -74,17 +78,23 @@ def take_part(job: Job) -> int:
     """A rank that is not the leader: the script's exit code."""
     cluster = job.cluster
     serves = not cluster.is_heterogeneous and cluster.ranks.local_rank == 0 and cluster.here != cluster.leader_host
+    beside = wanted(job)
     with contextlib.ExitStack() as stack:
         training = _Training(job)
         stack.enter_context(on_sigterm(lambda: training.end("stopped (SIGTERM)")))
-        if serves:
+        if serves or beside:
             health = stack.enter_context(HealthServer(cluster.here))
+        if beside:
+            stack.enter_context(local_workers(job, health))
+            health.publish(Phase.TRAINING)
+        if serves:
 
             def on_failure(error: HeteroTFDataError) -> None:
                 health.publish(Phase.FAILED, str(error))
                 training.end(str(error))
 
             servers = stack.enter_context(running_servers(job, on_failure))
+            health.show(servers.status)
             servers.wait_until_ready(job.deadlines.servers_s)
             health.publish(Phase.SERVING)
         code = training.run()
@@ -92,7 +102,7 @@ def take_part(job: Job) -> int:
         if code:
             write_failure(sentence(report))
         reached = report_rank(cluster.leader_host, report, _REPORT_S)
-        if serves and reached and not code:
+        if (serves or beside) and reached and not code:
             # other ranks may still read from this host's workers
             with contextlib.suppress(JobError):
                 follow_host(job, cluster.leader_host, threading.Event())

@@ -7,6 +7,7 @@ parent is gone. It says READY on standard output once it serves.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import signal
@@ -47,6 +48,8 @@ def is_port_free(port: int) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Runs one server until SIGTERM or the end of the parent."""
     arguments = _parser().parse_args(argv)
+    if arguments.niceness:
+        _stand_back(arguments.niceness)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -81,8 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--counter-fd", type=int)
     for server in (dispatcher, worker):
         server.add_argument("--port", type=int, required=True)
+        server.add_argument("--niceness", type=int, default=0)
         server.add_argument("--preload", action="append", default=[], metavar="MODULE")
     return parser
+
+
+def _stand_back(niceness: int) -> None:
+    """Other processes of this host come first: for its CPUs, and for its memory when there is too little."""
+    os.nice(niceness)  # before TensorFlow starts its threads, which inherit it
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # the first to be killed (proc(5))
 
 
 def _end_with_parent() -> None:

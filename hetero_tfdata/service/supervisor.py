@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
 import shutil
 import signal
@@ -16,11 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from hetero_tfdata.cluster.topology import Cluster, Host
+from hetero_tfdata.cluster.instances import instance
+from hetero_tfdata.cluster.topology import Cluster, Host, Role
 from hetero_tfdata.errors import ConfigurationError, HeteroTFDataError, NotReadyError, PortInUseError, ServerDiedError
+from hetero_tfdata.service.cpus import cpu_seconds, usable_cpus
 from hetero_tfdata.service.custom_ops import is_installed
 from hetero_tfdata.service.last_words import last_words
 from hetero_tfdata.service.servers import EXIT_PORT_IN_USE, READY, is_port_free
+from hetero_tfdata.service.status import ServerStatus
+from hetero_tfdata.service.worker_count import worker_count
 
 __all__ = ["RestartPolicy", "Server", "Supervisor", "usable_cpus", "worker_count"]
 
@@ -51,34 +54,6 @@ class RestartPolicy:
     backoff_s: float = 0.25
 
 
-def usable_cpus() -> int:
-    """CPUs that this process may really use: its affinity mask, cut by the cgroup's quota; at least 1."""
-    cpus = len(os.sched_getaffinity(0))
-    for quota_file, period_file in (
-        ("/sys/fs/cgroup/cpu.max", None),
-        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            with open(quota_file) as file:
-                words = file.read().split()
-            if period_file is not None:
-                with open(period_file) as file:
-                    words += file.read().split()
-            if words[0] not in ("max", "-1"):
-                cpus = min(cpus, round(int(words[0]) / int(words[1])))
-            break
-    return max(1, cpus)
-
-
-def worker_count(cpus: int) -> int:
-    """Worker processes for a host with that many usable CPUs: one for every 8, at least 1, at most 8.
-
-    One process keeps one request in flight per consumer and EC2 caps one TCP flow at 5 Gbit/s, so a host needs several
-    (a 25 Gbit/s ml.c5.18xlarge five); each costs 183 MiB and holds shuffle buffers and caches of its own.
-    """
-    return min(8, max(1, cpus // 8))
-
-
 class Server:
     """One server process, and its successors on the same port. Not thread-safe: the supervisor's thread drives it."""
 
@@ -87,14 +62,17 @@ class Server:
         self.index = index
         self.port = port
         self.restarts = 0
+        self.given_up = False
         self.ready = threading.Event()
         self.has_served = False
         self.tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
         self.deaths: collections.deque[float] = collections.deque()
         self.restart_at: float | None = None
         self.process: subprocess.Popen[bytes] | None = None
+        self.started: float | None = None
         self._arguments = [*arguments, "--port", str(port)]
         self._counter = os.memfd_create(f"{kind}-{index}-batches") if counted else None
+        self._last_count = 0
 
     @property
     def name(self) -> str:
@@ -104,7 +82,8 @@ class Server:
     @property
     def batches_served(self) -> int:
         """Batches that this server's processes have produced so far, counted inside them."""
-        return 0 if self._counter is None else os.fstat(self._counter).st_size
+        counter = self._counter
+        return self._last_count if counter is None else os.fstat(counter).st_size
 
     def start(self, log: Callable[[str], None]) -> None:
         """Starts the process and a thread that copies its output to the log."""
@@ -122,6 +101,7 @@ class Server:
             pass_fds=inherited,
             env={**SERVER_ALLOCATOR, **os.environ},
         )
+        self.started = time.time()
         threading.Thread(target=self._copy_output, args=(self.process, log), daemon=True).start()
 
     def _copy_output(self, process: subprocess.Popen[bytes], log: Callable[[str], None]) -> None:
@@ -137,22 +117,40 @@ class Server:
             self.tail.append(line)
             log(f"{self.name}: {line}")
 
+    def status(self) -> ServerStatus:
+        """How it is now; may be called from any thread."""
+        process = self.process
+        used_s = cpu_seconds(process.pid) if process is not None and process.poll() is None else None
+        alive = used_s is not None
+        return ServerStatus(
+            name=self.name,
+            port=self.port,
+            alive=alive,
+            ready=alive and self.ready.is_set(),
+            restarts=self.restarts,
+            batches_served=self.batches_served,
+            cpu_s=used_s or 0.0,
+            started=self.started if alive else None,
+        )
+
     def last_words(self) -> str:
         """What it said last, as one line."""
         return last_words("\n".join(self.tail)) or "(it said nothing)"
 
     def close(self) -> None:
-        """Closes the counter; the count is gone."""
-        if self._counter is not None:
-            os.close(self._counter)
-            self._counter = None
+        """Closes the counter; its last count stays."""
+        self._last_count = self.batches_served
+        counter, self._counter = self._counter, None
+        if counter is not None:
+            os.close(counter)
 
 
 class Supervisor:
     """The servers of one host.
 
     `with` starts them and ends them: workers first, then the dispatcher, so that no worker reports to a dispatcher that is
-    gone. A thread watches them; when a server has died too often, `failure` holds the error and `on_failure` is called.
+    gone. A thread watches them; when a server has died too often it is given up, `failure` holds the first such error and
+    `on_failure` is called. The others are watched as before.
     """
 
     def __init__(
@@ -183,6 +181,8 @@ class Supervisor:
         preload: Sequence[str] = (),
         workers: int | None = None,
         on_failure: Callable[[HeteroTFDataError], None] | None = None,
+        policy: RestartPolicy | None = None,
+        niceness: int = 0,
     ) -> Supervisor:
         """The servers that belong on this host: workers, and the dispatcher if this is the dispatcher host.
 
@@ -190,8 +190,13 @@ class Supervisor:
             cluster: who this host is.
             log: takes each line of the servers' output.
             preload: modules whose custom operations the servers load before they serve.
-            workers: worker processes; by default as many as `worker_count` says for the CPUs the host may use.
-            on_failure: called once, from another thread, when a server can't be kept running.
+            workers: worker processes; by default as many as `worker_count` says for the CPUs the host may use and, on a data
+                host, the link of its instance type. (On a training host most readers are on the host itself, each with flows
+                of its own.)
+            on_failure: called from another thread, once for each server that can't be kept running.
+            policy: how often a server may die.
+            niceness: added to the servers' own, from 0 to 19: how far they stand back behind other processes of this host;
+                above 0 they are also the first that are killed when memory runs out.
 
         Raises:
             PortInUseError: the dispatcher's port, or all ports of the workers' range, are taken.
@@ -201,10 +206,12 @@ class Supervisor:
         for module in preload:
             if not is_installed(module):
                 raise ConfigurationError(f"--preload {module}: expected an installed module, there is none of that name")
-        preloads = [word for module in preload for word in ("--preload", module)]
+        common = [word for module in preload for word in ("--preload", module)]
+        common += ["--niceness", str(niceness)] if niceness else []
         here, dispatcher = cluster.here, cluster.dispatcher_host
         assert dispatcher is not None
-        worker_ports = _free_ports(here, workers or worker_count(usable_cpus()))
+        known = instance(cluster.group.instance_type) if cluster.role is Role.DATA else None
+        worker_ports = _free_ports(here, workers or worker_count(usable_cpus(), known.baseline_gbps if known else None))
         servers = []
         work_dir = None
         if here == dispatcher:
@@ -214,12 +221,12 @@ class Supervisor:
                     "program, or give this host another block of ports (HETERO_TFDATA_ADDRESSES, on every host)"
                 )
             work_dir = tempfile.mkdtemp(prefix="hetero-tfdata-dispatcher-")
-            servers.append(Server("dispatcher", 0, here.dispatcher_port, ["--work-dir", work_dir, *preloads], counted=False))
+            servers.append(Server("dispatcher", 0, here.dispatcher_port, ["--work-dir", work_dir, *common], counted=False))
         target = f"{dispatcher.address}:{dispatcher.dispatcher_port}"
         for index, port in enumerate(worker_ports):
-            arguments = ["--dispatcher", target, "--advertise", f"{here.address}:{port}", *preloads]
+            arguments = ["--dispatcher", target, "--advertise", f"{here.address}:{port}", *common]
             servers.append(Server("worker", index, port, arguments, counted=True))
-        return cls(servers, log=log, on_failure=on_failure, work_dir=work_dir)
+        return cls(servers, log=log, policy=policy, on_failure=on_failure, work_dir=work_dir)
 
     def __enter__(self) -> Supervisor:
         for server in self.servers:
@@ -265,6 +272,10 @@ class Supervisor:
             if s.kind == "worker"
         ]
 
+    def status(self) -> list[ServerStatus]:
+        """How each server is now; may be called from any thread."""
+        return [server.status() for server in self.servers]
+
     def stop(self, grace_s: float = 3.0) -> None:
         """Ends all servers, workers first; kills what is left after the grace time. May be called again."""
         self._stopping.set()
@@ -288,20 +299,22 @@ class Supervisor:
                 shutil.rmtree(self._work_dir, ignore_errors=True)
 
     def close(self) -> None:
-        """Forgets the counts; to be called last."""
+        """Closes the counters; to be called last."""
         for server in self.servers:
             server.close()
 
     def _watch(self) -> None:
         while not self._stopping.wait(timeout=0.1):
             for server in self.servers:
+                if server.given_up:
+                    continue
                 try:
                     self._tend(server)
                 except HeteroTFDataError as error:
-                    self.failure = error
+                    server.given_up = True
+                    self.failure = self.failure or error
                     if self._on_failure is not None:
                         self._on_failure(error)
-                    return
 
     def _tend(self, server: Server) -> None:
         now = time.monotonic()

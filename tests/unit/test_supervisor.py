@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from hetero_tfdata.cluster import Cluster, Host, InstanceGroup, Role
+from hetero_tfdata.cluster.mpi import Ranks
 from hetero_tfdata.errors import PortInUseError
+from hetero_tfdata.launch.health import HealthServer
+from hetero_tfdata.service import supervisor
 from hetero_tfdata.service.last_words import last_words
 from hetero_tfdata.service.lifeline import Lifeline, hold
 from hetero_tfdata.service.servers import EXIT_PORT_IN_USE, is_port_free
-from hetero_tfdata.service.supervisor import Supervisor, usable_cpus, worker_count
+from hetero_tfdata.service.status import HostStatus, ask_status
+from hetero_tfdata.service.supervisor import RestartPolicy, Supervisor
 from support import clean_environment, free_blocks, wait_for
 
 
@@ -30,18 +36,16 @@ def cluster() -> Cluster:
     return Cluster(groups, (here, Host("algo-2", "127.0.0.1", here.first_port + 100)), "algo-1")
 
 
-@pytest.mark.parametrize(("cpus", "workers"), [(1, 1), (2, 1), (16, 2), (72, 8), (192, 8)])
-def test_worker_count(cpus, workers):
-    assert worker_count(cpus) == workers
-
-
-def test_usable_cpus_follow_the_affinity():
-    allowed = os.sched_getaffinity(0)
+@pytest.mark.parametrize(("role", "workers"), [(Role.DATA, 10), (Role.TRAINING, 8)])
+def test_the_servers_of_a_host_follow_its_link_where_the_batches_cross_it(cluster, monkeypatch, role, workers):
+    monkeypatch.setattr(supervisor, "usable_cpus", lambda: 128)
+    groups = (InstanceGroup("here", "ml.c6i.32xlarge", ("algo-1",), role), cluster.groups[1])
+    servers = Supervisor.for_host(dataclasses.replace(cluster, groups=groups, ranks=Ranks(0, 2)), log=print)
     try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert usable_cpus() == 1
+        assert len(servers.report()) == workers
     finally:
-        os.sched_setaffinity(0, allowed)
+        servers.stop()
+        servers.close()
 
 
 def test_servers_start_restart_in_place_and_end(cluster):
@@ -52,10 +56,17 @@ def test_servers_start_restart_in_place_and_end(cluster):
         dispatcher, worker = supervisor.servers
         assert (dispatcher.port, worker.port) == (cluster.here.dispatcher_port, cluster.here.worker_ports[0])
         assert not is_port_free(dispatcher.port)
+        before = ask_about(supervisor, cluster.here)
+        assert (before.host, before.dispatcher.port) == ("algo-1", dispatcher.port)
         first = worker.process.pid
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: worker.restarts == 1 and worker.ready.is_set(), 120, "the worker's return")
         assert worker.process.pid != first
+        (died,), (back,) = before.workers, ask_about(supervisor, cluster.here).workers
+        assert (died.name, died.port, died.alive, died.ready, died.restarts) == ("worker 0", worker.port, True, True, 0)
+        assert died.cpu_s > 0.5, "it imported TensorFlow"
+        assert (back.port, back.alive, back.ready, back.restarts) == (worker.port, True, True, 1)
+        assert died.started < back.started <= time.time()
         assert not is_port_free(worker.port)
         pids = [server.process.pid for server in supervisor.servers]
         work_dir = supervisor._work_dir
@@ -67,6 +78,37 @@ def test_servers_start_restart_in_place_and_end(cluster):
     assert is_port_free(dispatcher.port)
     assert any("was killed by signal 9; starting it again" in line for line in lines)
     assert supervisor.failure is None
+    assert not any(server.alive or server.started for server in supervisor.status())
+
+
+def ask_about(supervisor: Supervisor, host: Host) -> HostStatus:
+    """The status as another host gets it."""
+    with HealthServer(host) as health:
+        health.show(supervisor.status)
+        return ask_status(host, 10)
+
+
+def test_a_server_that_is_given_up_leaves_the_others_tended(monkeypatch):
+    """Port 1's process ends at once, port 2's runs until it is killed."""
+    real = subprocess.Popen
+    programs = {
+        "1": "raise ImportError('no ops')",
+        "2": "import time; print('hetero_tfdata: server ready', flush=True); time.sleep(60)",
+    }
+    monkeypatch.setattr(
+        supervisor.subprocess, "Popen", lambda command, **options: real([command[0], "-c", programs[command[-1]]], **options)
+    )
+    broken, sound = (supervisor.Server("worker", index, index + 1, [], counted=False) for index in range(2))
+    failures = []
+    policy = RestartPolicy(max_failed_starts=1, backoff_s=0.01)
+    with Supervisor([broken, sound], log=print, policy=policy, on_failure=failures.append) as running:
+        wait_for(lambda: failures and sound.ready.is_set(), 30, "the end of the broken one")
+        sound.process.kill()
+        wait_for(lambda: sound.restarts == 1 and sound.ready.is_set(), 30, "the return of the other")
+        assert [server.alive for server in running.status()] == [False, True]
+    assert len(failures) == 1
+    assert "worker 0 on port 1 died 1 times" in str(running.failure)
+    assert "ImportError: no ops" in str(running.failure)
 
 
 def test_a_server_ends_with_its_parent():
@@ -184,8 +226,6 @@ def test_last_words(output, expected):
 
 def test_readiness_is_seen_in_the_midst_of_log_lines(monkeypatch, tmp_path):
     """TensorFlow's threads write to the same pipe piece by piece; a server that is ready was once taken for one that is not."""
-    from hetero_tfdata.service import supervisor
-
     fake = tmp_path / "fake.py"
     fake.write_text(
         "import os, sys, time\n"
