@@ -8,12 +8,15 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # What one host of 8 A100 takes of ResNet50, images/s (WORKLOADS.md, C: NVIDIA's published figures).
 EIGHT_A100 = {"mixed precision": 17_400, "TF32": 7_000}
 
-__all__ = ["EIGHT_A100", "draw", "machine", "table", "vcpus"]
+__all__ = ["EIGHT_A100", "bars", "draw", "machine", "table", "vcpus"]
 
 
 def vcpus(images_per_s: float, images_per_cpu_s: float) -> int:
@@ -46,25 +49,30 @@ def machine() -> dict[str, Any]:
 
 def draw(path: Path, charts: Sequence[tuple[str, Mapping[str, tuple[float, bool]]]]) -> None:
     """Bars of images per CPU-second: of each workload its title, and by label the figure and whether it is ours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bars(charts, "images per CPU-second").save(path, optimize=True)
+
+
+def bars(charts: Sequence[tuple[str, Mapping[str, tuple[float, bool]]]], heading: str) -> Image.Image:
+    """The picture of it."""
     from PIL import Image, ImageDraw, ImageFont
 
     font, bold = ImageFont.load_default(15), ImageFont.load_default(17)
     left, bar, step, gap, width = 330, 460, 26, 46, 900
-    height = gap + sum(gap + step * len(bars) for _, bars in charts)
+    height = gap + sum(gap + step * len(figures) for _, figures in charts)
     page = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(page)
-    pen.text((12, 12), "images per CPU-second", fill="black", font=bold)
+    pen.text((12, 12), heading, fill="black", font=bold)
     y = gap
-    for title, bars in charts:
+    for title, figures in charts:
         pen.text((12, y + 8), title, fill="black", font=bold)
         y += 36
-        largest = max(figure for figure, _ in bars.values())
-        for label, (figure, is_ours) in bars.items():
+        largest = max(figure for figure, _ in figures.values())
+        for label, (figure, is_ours) in figures.items():
             pen.text((left - 10 - pen.textlength(label, font=font), y + 2), label, fill="black", font=font)
             length = bar * figure / largest
             pen.rectangle((left, y + 3, left + length, y + step - 5), fill="#1f6f8b" if is_ours else "#b8bcc0")
             pen.text((left + length + 6, y + 2), f"{figure:,.0f}", fill="black", font=font)
             y += step
         y += gap - 36
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path, optimize=True)
+    return page

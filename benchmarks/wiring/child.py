@@ -23,8 +23,7 @@ from augmentation.turns import take_pipe
 from hetero_tfdata.service.supervisor import SERVER_ALLOCATOR
 from wiring.contenders import receive
 from wiring.pixels import ROW_BYTES
-
-_TICKS = os.sysconf("SC_CLK_TCK")
+from wiring.processes import cpu_s
 
 
 def main() -> None:
@@ -41,12 +40,12 @@ def main() -> None:
     pull = _tcp(int(address), batch) if name == "tcp" else _tensorflow(name, address, file, batch)
     print(json.dumps({"ready": True}), file=replies)
     for line in sys.stdin:
-        wall, here, there = time.perf_counter(), time.process_time(), _cpu_s(sender.pid)
+        wall, here, there = time.perf_counter(), time.process_time(), cpu_s(sender.pid)
         images = sum(pull() for _ in range(json.loads(line)["batches"]))
         cost = {
             "wall_s": time.perf_counter() - wall,
             "client_cpu_s": time.process_time() - here,
-            "worker_cpu_s": _cpu_s(sender.pid) - there,
+            "worker_cpu_s": cpu_s(sender.pid) - there,
         }
         print(json.dumps({"images": images, **cost}), file=replies)
 
@@ -70,12 +69,6 @@ def _tcp(port: int, batch: int) -> Callable[[], int]:
         return batch
 
     return pull
-
-
-def _cpu_s(pid: int) -> float:
-    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 if __name__ == "__main__":

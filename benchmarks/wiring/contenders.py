@@ -11,9 +11,9 @@ from wiring.pixels import ROW_BYTES, SIDE
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_TUNED_ROWS = 16  # a message of 2.4 MB
+TUNED_ROWS = 16  # a message of 2.4 MB
 
-__all__ = ["CONTENDERS", "Way", "receive"]
+__all__ = ["CONTENDERS", "TUNED_ROWS", "Way", "receive", "tiny"]
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,32 @@ def receive(name: str, address: str, file: Path, batch: int) -> tf.data.Dataset:
         return over.prefetch(tf.data.AUTOTUNE)
     if name == "tuned":
         over = stock("parallel_epochs", address, compression=None)
-        messages = _source(file, batch, tf.uint8, _TUNED_ROWS).apply(over)
+        messages = _source(file, batch, tf.uint8, TUNED_ROWS).apply(over)
         return messages.rebatch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
     # The path of a user's dataset: it ends with `batch`. Both keep what they send in memory, batches or messages of it.
     return _source(file, batch, tf.uint8).apply(distribute(service=address, processing_mode="off"))
+
+
+def tiny(way: str, service: str, name: str, sleep_us: int) -> tf.data.Dataset:
+    """An endless dataset of batches of eight numbers, each of which takes a worker `sleep_us`.
+
+    Who uses the same `name` shares one stream. `way`: "ours", "stock" (its defaults) or "stock-none" (no compression).
+    """
+    import tensorflow as tf
+    from tensorflow.python.data.experimental.ops.testing import sleep
+
+    from hetero_tfdata import distribute
+
+    dataset = tf.data.Dataset.range(80).batch(8, drop_remainder=True).repeat()
+    if sleep_us:
+        dataset = dataset.apply(sleep(sleep_us))
+    if way == "ours":
+        return dataset.apply(distribute(service=service, job_name=name, processing_mode="off"))
+    over = tf.data.experimental.service
+    compression = None if way == "stock-none" else "AUTO"
+    over.register_dataset(service, dataset, compression=compression, dataset_id=name)
+    shared = over.from_dataset_id("parallel_epochs", service, name, dataset.element_spec, job_name=name)
+    return shared.prefetch(tf.data.AUTOTUNE)
 
 
 def _source(file: Path, batch: int, dtype: Any, rows: int | None = None) -> tf.data.Dataset:

@@ -7,16 +7,16 @@ import json
 import signal
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from augmentation.measure import TURN_S, WARM_UP_TURNS, Contender, Process
+from augmentation.measure import START_S, TURN_S, WARM_UP_TURNS, Contender, Process
 
 from wiring.contenders import Way
 
-__all__ = ["Turn", "figures", "ratio", "run"]
+__all__ = ["Fleet", "Receiver", "Turn", "figures", "fleet", "ratio", "run"]
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,53 @@ class Turn:
         return self.client_cpu_s / self.images * 1e6
 
 
-class _Receiver(Process):
+class Receiver(Process):
     """A contender's receiving process, stopped but during its turns; its sender then has nobody to send to."""
 
-    def take(self, batches: int) -> Turn:
-        """Has it receive that many batches."""
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Its reply to one request."""
         assert self._child.stdin is not None
         self._child.send_signal(signal.SIGCONT)
         try:
-            self._child.stdin.write(json.dumps({"batches": batches}).encode() + b"\n")
+            self._child.stdin.write(json.dumps(request).encode() + b"\n")
         except BrokenPipeError:
             raise self._failed("ended") from None
         reply = self._reply(TURN_S)
         self._stop()
-        return Turn(**reply)
+        return reply
+
+    def take(self, batches: int) -> Turn:
+        """Has it receive that many batches."""
+        return Turn(**self.ask(batches=batches))
+
+
+class Fleet(Process):
+    """A process of servers, which is never stopped."""
+
+    def places(self) -> dict[str, Any]:
+        """Where they are, once they serve."""
+        return self._reply(START_S)
+
+
+@contextlib.contextmanager
+def fleet(name: str, logs: Path, *arguments: str) -> Iterator[tuple[Fleet, dict[str, Any], Receiver]]:
+    """A fleet, its places, and the process that receives from it; both ended on the way out.
+
+    Args:
+        name: of the log files.
+        logs: their folder.
+        arguments: of wiring.fleet.
+    """
+    with contextlib.ExitStack() as stack:
+        sides: list[Any] = []
+        for kind, side, *words in ((Fleet, "fleet", *arguments), (Receiver, "consumers")):
+            contender = Contender(f"{name}-{side}", f"{name}, {side}", 0, ("-m", f"wiring.{side}", *words))
+            sides.append(kind(contender, Path(sys.executable), logs / f"{contender.name}.log"))
+            stack.callback(sides[-1].end)
+        servers, receiver = sides
+        places = servers.places()
+        receiver.wait_ready()
+        yield servers, places, receiver
 
 
 def run(
@@ -61,11 +94,11 @@ def run(
     """The turns of each contender by name, one a round; every second round in the opposite order."""
     turns: dict[str, list[Turn]] = {way.name: [] for way in ways}
     with contextlib.ExitStack() as stack:
-        receivers: list[tuple[Way, _Receiver]] = []
+        receivers: list[tuple[Way, Receiver]] = []
         for way in ways:
             command = ("-m", "wiring.child", way.name, str(file), str(batch))
             contender = Contender(way.name, way.label, way.images // batch, command)
-            receivers.append((way, _Receiver(contender, Path(sys.executable), logs / f"wire-{way.name}-{batch}.log")))
+            receivers.append((way, Receiver(contender, Path(sys.executable), logs / f"wire-{way.name}-{batch}.log")))
             stack.callback(receivers[-1][1].end)
         for _, receiver in receivers:
             receiver.wait_ready()
