@@ -5,7 +5,7 @@ PYTHON ?=
 bin := .venv/bin
 demo_data := .cache/photographs
 
-.PHONY: help setup demo test test-peers test-matrix check lint types layers bench gallery lock clean
+.PHONY: help setup demo test test-faults test-peers test-matrix check lint types layers bench gallery lock clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -25,6 +25,9 @@ demo: setup ## train ResNet50 on an emulated heterogeneous cluster of three host
 test: setup ## the tests, two at a time
 	@$(bin)/python -m pytest -n 2 --dist loadgroup
 
+test-faults: setup ## what becomes of a job whose servers are killed or stand still: every cell of the README's table
+	@$(bin)/python -m pytest -m faults
+
 test-peers: setup ## plain tf.data service beside distribute(): what it falls into, and a million rows exactly once
 	@$(bin)/python -m pytest -m peers
 
@@ -42,7 +45,7 @@ types: setup
 layers: setup
 	@$(bin)/lint-imports --no-cache
 
-bench: bench-counter bench-wire bench-augment bench-augment_training ## all benchmarks; make bench-NAME runs one of benchmarks/NAME.py
+bench: bench-counter bench-wire bench-local_workers bench-augment bench-augment_training ## all benchmarks; make bench-NAME runs one of benchmarks/NAME.py
 
 bench-%: setup
 	@$(bin)/python benchmarks/$*.py

@@ -8,6 +8,7 @@
     |   +-- NotReadyError              a dispatcher or worker did not come up before the deadline
     |   +-- PortInUseError             a server found its port taken
     |   +-- ServerDiedError            a dispatcher or worker died more often than it may be restarted
+    |   +-- StalledError               the stream stands still: a worker is lost, or waits for its own source
     +-- DatasetError                   the dataset can't run on other hosts
     +-- DataError                      a file of the dataset is missing, truncated or can't be decoded
     +-- JobError                       another host of the job failed, or was lost
@@ -30,6 +31,7 @@ __all__ = [
     "RoleError",
     "ServerDiedError",
     "ServiceError",
+    "StalledError",
 ]
 
 
@@ -69,6 +71,10 @@ class PortInUseError(ServiceError):
 
 class ServerDiedError(ServiceError):
     """A dispatcher or worker died more often than it may be restarted; the message holds its last log lines."""
+
+
+class StalledError(ServiceError):
+    """No element came before the deadline; the message tells no workers, unreachable, and starved source apart."""
 
 
 class DatasetError(HeteroTFDataError):

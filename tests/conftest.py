@@ -12,12 +12,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from support import FOREIGN, TestJob
 
 # Tests that start jobs, servers or ranks: one after the other, so that no two look for free ports at the same time.
-WITH_PROCESSES = ("cluster/", "recipes/", "test_health", "test_preflight", "test_supervisor", "test_train_")
+WITH_PROCESSES = ("cluster/", "recipes/", "test_health", "test_preflight", "test_status", "test_supervisor", "test_train_")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What `make test` runs side by side: the tests with processes, and beside them the other files."""
+    if not config.pluginmanager.hasplugin("xdist"):  # the environments of `make test-matrix` run one after the other
+        return
     for item in items:
         place = item.path.relative_to(Path(__file__).parent).as_posix()
         starts = any(name in place for name in WITH_PROCESSES) or "make_job" in getattr(item, "fixturenames", ())
@@ -30,6 +32,15 @@ def _no_foreign_job(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(FOREIGN):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_stream_outlives_its_test() -> Iterator[None]:
+    """Or the watchdog would end this process for a failed test's iterator, whose service is gone."""
+    yield
+    stalls = sys.modules.get("hetero_tfdata.service.stalls")
+    if stalls is not None:
+        stalls._streams.clear()
 
 
 @pytest.fixture

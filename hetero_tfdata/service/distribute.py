@@ -11,10 +11,10 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hetero_tfdata.cluster.topology import Cluster, Role
+from hetero_tfdata.cluster.topology import Cluster, Host, Role
 from hetero_tfdata.errors import ConfigurationError
 from hetero_tfdata.service import preflight
 from hetero_tfdata.service.lifeline import Lifeline, hold
@@ -44,6 +44,8 @@ def distribute(
     service: str | None = None,
     cluster: Cluster | None = None,
     ready_timeout_s: float = 1200.0,
+    stall_timeout_s: float = 300.0,
+    coordinated: bool = False,
     strict: bool = False,
 ) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """Runs a dataset where the job's CPUs are, for `Dataset.apply`.
@@ -67,6 +69,14 @@ def distribute(
         cluster: instead of `Cluster.discover()`.
         ready_timeout_s: seconds to wait for the dispatcher, a worker on every serving host, and rank 0's registration. The
             default is for hosts of one SageMaker job that come up 20 minutes apart.
+        stall_timeout_s: seconds that this process may wait for an element, once it reads, while the workers do nothing or can't
+            be reached; then it ends with a StalledError. The log says what is the matter after 10 s. Workers that are slow,
+            but work, are waited for. The default leaves a worker and a dispatcher time to come back one after the other.
+        coordinated: each step's batches come from one worker, one for each rank: with batches sorted by length, all ranks
+            work on the same length. The dataset has to be endless and to give as many successive batches of one length as
+            there are ranks: `repeat()`, then `bucket_by_sequence_length(..., drop_remainder=True)`, then
+            `group_by_window(length, lambda _, batches: batches, window_size=ranks)`. A rank that doesn't read holds up all,
+            which ends as a stall does. Batches travel whole.
         strict: raise also for what is otherwise only warned of: what means something else on several workers, or takes much
             of their memory (`hetero-tfdata check` lists it without running anything).
 
@@ -85,11 +95,14 @@ def distribute(
             f"processing_mode: expected one of {', '.join(_PROCESSING_MODES)}, got {processing_mode!r}. The static modes of "
             "tf.data service need a fixed list of workers that read their own files; they do not fit data hosts"
         )
-    if not ready_timeout_s > 0:
-        raise ConfigurationError(f"ready_timeout_s: expected seconds above 0, got {ready_timeout_s!r}")
+    for name, seconds in (("ready_timeout_s", ready_timeout_s), ("stall_timeout_s", stall_timeout_s)):
+        if not seconds > 0:
+            raise ConfigurationError(f"{name}: expected seconds above 0, got {seconds!r}")
     wire = Wire() if wire is None else wire
     if compression is not None:
         wire = dataclasses.replace(wire, compression=compression)
+    if coordinated:
+        wire = dataclasses.replace(wire, keep_batches=True)
     call_name = _call_name()
 
     def transformation(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -104,42 +117,49 @@ def distribute(
             return dataset
         _tensorflow()  # or the error that says what to install
         # on every rank, so that none waits for a leader that refused
-        job = preflight.Job.of(here, processing_mode, own_workers=service is None)
+        job = preflight.Job.of(here, processing_mode, own_workers=service is None, coordinated=coordinated)
         preflight.check(dataset, job, strict=strict, quiet=not here.is_leader)
-        return _distributed(dataset, here, processing_mode, job_name, call_name, wire, service, ready_timeout_s)
+        order = _Order(processing_mode, job_name, call_name, wire, service, ready_timeout_s, stall_timeout_s, coordinated)
+        return _distributed(dataset, here, order)
 
     return transformation
 
 
-def _distributed(
-    dataset: tf.data.Dataset,
-    cluster: Cluster,
-    processing_mode: str,
-    job_name: str | None,
-    call_name: str,
-    wire: Wire,
-    service: str | None,
-    ready_timeout_s: float,
-) -> tf.data.Dataset:
+@dataclasses.dataclass(frozen=True)
+class _Order:
+    """What `distribute` was given, and the name of its call."""
+
+    processing_mode: str
+    job_name: str | None
+    call_name: str
+    wire: Wire
+    service: str | None
+    ready_timeout_s: float
+    stall_timeout_s: float
+    coordinated: bool
+
+
+def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> tf.data.Dataset:
     tf = _tensorflow()
     # only now: `import hetero_tfdata` and the unchanged path need no gRPC
     from hetero_tfdata.service.chunks import Passage
     from hetero_tfdata.service.readiness import DispatcherClient, wait_for_dataset, wait_for_workers
 
-    deadline = time.monotonic() + ready_timeout_s
+    deadline = time.monotonic() + order.ready_timeout_s
+    service = order.service
     own_workers = service is None
     if own_workers:
         if not cluster.is_heterogeneous and not os.environ.get(LAUNCHED_VARIABLE):
-            _serve_from_here(cluster, ready_timeout_s)
+            _serve_from_here(cluster, order.ready_timeout_s)
         dispatcher = cluster.dispatcher_host
         assert dispatcher is not None
         service = f"grpc://{dispatcher.address}:{dispatcher.dispatcher_port}"
     assert service is not None
     # the dispatcher keeps the dataset in a file of that name
-    stream = re.sub(r"[^\w.:-]", "_", job_name or f"{cluster.run_id}-{call_name}")
+    stream = re.sub(r"[^\w.:-]", "_", order.job_name or f"{cluster.run_id}-{order.call_name}")
     # An explicit name is a promise of the caller that all who use it pass the same dataset: the first one registers it.
-    registers = cluster.is_leader or job_name is not None
-    passage = Passage.plan(dataset, wire)
+    registers = cluster.is_leader or order.job_name is not None
+    passage = Passage.plan(dataset, order.wire)
     # the count stands before the cut: a batch that was served is one of the dataset's, however it travels
     packed = passage.pack(counted(tf, dataset) if own_workers else dataset)
     with DispatcherClient(service) as client:
@@ -147,22 +167,40 @@ def _distributed(
             workers = wait_for_workers(
                 client, cluster.serving_hosts if own_workers else (), deadline - time.monotonic(), _log.warning
             )
-            _register(tf, service, packed, stream, wire.compression)
+            _register(tf, service, packed, stream, order.wire.compression)
             if cluster.is_leader:
                 _log.info("%s runs on %d workers: %s; %s", stream, len(workers), ", ".join(workers), passage)
         else:
             wait_for_dataset(client, stream, deadline - time.monotonic(), _log.warning)
+    seat = {"consumer_index": cluster.ranks.rank, "num_consumers": cluster.ranks.size} if order.coordinated else {}
     distributed = tf.data.experimental.service.from_dataset_id(
-        processing_mode=_sharding_policy(tf, processing_mode),
+        processing_mode=_sharding_policy(tf, order.processing_mode),
         service=service,
         dataset_id=stream,
         element_spec=packed.element_spec,
         job_name=stream,
+        **seat,
     )
     options = tf.data.Options()
     # Every element goes to one rank already; Keras and tf.distribute would otherwise try to shard it once more.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return passage.unpack(distributed).with_options(options).prefetch(tf.data.AUTOTUNE)
+    unpacked = passage.unpack(distributed).with_options(options)
+    hosts = cluster.serving_hosts if own_workers else ()
+    return _watched(unpacked, order, cluster, stream, service, hosts).prefetch(tf.data.AUTOTUNE)
+
+
+def _watched(
+    dataset: tf.data.Dataset, order: _Order, cluster: Cluster, name: str, service: str, hosts: Sequence[Host]
+) -> tf.data.Dataset:
+    from hetero_tfdata.service.pulse import Pulse
+    from hetero_tfdata.service.stalls import Stream, watch
+
+    pulse = Pulse()
+    note = (
+        f"Reads are coordinated: one of {cluster.ranks.size} ranks that does not read holds up all" if order.coordinated else ""
+    )
+    watch(Stream(name, pulse, service, hosts, order.stall_timeout_s, note))
+    return pulse.attach(dataset)
 
 
 def _register(tf: Any, service: str, dataset: tf.data.Dataset, dataset_id: str, compression: str) -> None:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import ConfigurationError, NotReadyError
+from hetero_tfdata.service.status import reason_of
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # nothing here calls gRPC in a forked child; its handlers only warn
 import grpc
 
-__all__ = ["DispatcherClient", "wait_for_dataset", "wait_for_workers"]
+__all__ = ["DispatcherClient", "connection_problem", "wait_for_dataset", "wait_for_workers"]
 
 _FIRST_WORD_S = 10.0
 _NEXT_WORD_S = 30.0
@@ -91,12 +92,12 @@ def wait_for_workers(
         try:
             workers = client.workers()
         except grpc.RpcError as error:
-            return f"the dispatcher at {client.target} ({_reason(error)})"
+            return f"the dispatcher at {client.target} ({reason_of(error)})"
         reached.difference_update(reached - set(workers))
         unreachable = []
         for address in workers:
             if address not in reached:
-                problem = _connect(address)
+                problem = connection_problem(address)
                 if problem is None:
                     reached.add(address)
                 else:
@@ -126,7 +127,7 @@ def wait_for_dataset(client: DispatcherClient, dataset_id: str, timeout_s: float
         try:
             known = client.knows_dataset(dataset_id)
         except grpc.RpcError as error:
-            return f"the dispatcher at {client.target} ({_reason(error)})"
+            return f"the dispatcher at {client.target} ({reason_of(error)})"
         return None if known else f"rank 0's registration of dataset {dataset_id!r} (every rank has to call distribute())"
 
     _wait(missing, timeout_s, log)
@@ -151,18 +152,14 @@ def _wait(missing: Callable[[], str | None], timeout_s: float, log: Callable[[st
         time.sleep(min(0.3, max(0.0, timeout_s - waited)))
 
 
-def _connect(address: str) -> str | None:
+def connection_problem(address: str) -> str | None:
+    """Why no connection to "host:port" can be made in 2 s; None if it can."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=2.0).close()
     except (OSError, ValueError) as error:
         return str(error)
     return None
-
-
-def _reason(error: grpc.RpcError) -> str:
-    code, details = error.code(), error.details() or ""
-    return f"{code.name.lower()}: {details.splitlines()[0][:160] if details else 'no details'}"
 
 
 # Protocol buffers by hand: two messages of one string field each are not worth generated code, which would have to match

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from hetero_tfdata import Cluster, cli, distribute, errors
+from hetero_tfdata.cluster.topology import Host, InstanceGroup, Role
 from hetero_tfdata.launch.job import Job as LaunchedJob
 from hetero_tfdata.service import preflight
 from hetero_tfdata.service.preflight import Finding, Job, refusals
 from hetero_tfdata.service.preflight import memory as memory_rules
+from hetero_tfdata.service.supervisor import usable_cpus, worker_count
 from support import clean_environment, free_blocks
 
 tf = pytest.importorskip("tensorflow")
@@ -179,6 +181,10 @@ def test_fewer_files_than_workers():
     assert "2 workers get all the work, 6 of 8 none" in found(lines(["a", "b"]), workers=8)["few-sources"].meaning
     assert found(lines(FILES), workers=4) == {}
     assert found(lines(["a"]).repeat()) == {}, "the others are on the next pass already"
+    numbered = Dataset.range(3).interleave(lambda number: Dataset.from_tensors(number).repeat(5))
+    assert found(numbered, workers=4)["few-sources"].operation == "Dataset.range() of 3 elements"
+    assert found(numbered, workers=3) == {}
+    assert found(Dataset.range(tf.int64.max).interleave(lambda number: Dataset.range(5)), workers=4) == {}
 
 
 def test_ranges_of_all_kinds():
@@ -222,6 +228,30 @@ def test_buffers_and_caches_times_workers_against_the_memory():
     assert found(shuffled, **{**job, "memory_bytes": 300_000_000}) == {}
     assert found(shuffled, **{**job, "memory_bytes": None}) == {}
     assert "memory" in found(images.repeat().shuffle(500), **job), "of an endless dataset the whole buffer"
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "workers_per_host", "memory_bytes"),
+    [
+        ("ml.c5.18xlarge", "an ml.c5.18xlarge", 8, 144 * 2**30),
+        ("ml.unheard.of", "this host", worker_count(usable_cpus()), preflight.host_memory_bytes()),
+    ],
+)
+def test_a_data_host_has_what_its_instance_type_has(kind, host, workers_per_host, memory_bytes):
+    groups = (
+        InstanceGroup("data_group", kind, ("algo-1", "algo-2"), Role.DATA),
+        InstanceGroup("dnn_group", "ml.p4d.24xlarge", ("algo-3",), Role.TRAINING),
+    )
+    hosts = tuple(Host(f"algo-{number}", "127.0.0.1", 18100 + 100 * number) for number in (1, 2, 3))
+    job = Job.of(Cluster(groups, hosts, "algo-3"), "dynamic", own_workers=True)
+    assert (job.workers, job.host, job.workers_per_host, job.memory_bytes) == (2, host, workers_per_host, memory_bytes)
+
+
+def test_coordinated_reads_need_a_dataset_without_an_end():
+    finding = found(Dataset.range(8).batch(2), coordinated=True)["coordinated-end"]
+    assert finding.refused
+    assert "repeat() before the batches are made" in finding.way_out
+    assert "coordinated-end" not in found(Dataset.range(8).repeat().batch(2), coordinated=True)
 
 
 def test_large_arrays_are_named_with_their_place(monkeypatch):

@@ -75,6 +75,7 @@ def inspect(dataset: tf.data.Dataset, job: Job) -> list[Finding]:
         refusals.captured_resources,
         refusals.nested_service,
         refusals.unsplittable,
+        refusals.coordinated_end,
         libraries.custom_operations,
         meanings.zipped,
         meanings.per_worker,

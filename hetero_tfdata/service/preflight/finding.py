@@ -6,7 +6,8 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hetero_tfdata.cluster.topology import Cluster
+from hetero_tfdata.cluster.instances import instance
+from hetero_tfdata.cluster.topology import Cluster, Role
 from hetero_tfdata.service.custom_ops import PRELOADED_VARIABLE, is_installed
 from hetero_tfdata.service.supervisor import usable_cpus, worker_count
 
@@ -63,24 +64,39 @@ class Job:
         workers: at least that many worker processes in all; None if nobody knows.
         workers_per_host: worker processes that share one host's memory.
         memory_bytes: that memory.
+        host: whose memory it is, in a sentence.
         preloaded: modules whose custom operations the workers have.
+        coordinated: the ranks read in turns, as in `distribute`.
     """
 
     processing_mode: str = "dynamic"
     workers: int | None = None
     workers_per_host: int = 1
     memory_bytes: int | None = None
+    host: str = "this host"
     preloaded: tuple[str, ...] = ()
+    coordinated: bool = False
 
     @classmethod
-    def of(cls, cluster: Cluster, processing_mode: str, *, own_workers: bool) -> Job:
-        """What this process knows: every serving host has at least one worker; data hosts are taken to be like this host."""
+    def of(cls, cluster: Cluster, processing_mode: str, *, own_workers: bool, coordinated: bool = False) -> Job:
+        """What this process knows: every serving host has at least one worker; a data host has what its instance type has, and
+        if that is not known, what this host has."""
+        host, memory_bytes, workers_per_host = "this host", host_memory_bytes(), 1
+        if own_workers:
+            workers_per_host = worker_count(usable_cpus())
+            group = next((group for group in cluster.groups if group.role is Role.DATA), None)
+            known = instance(group.instance_type) if group else None
+            if known and known.vcpu and known.memory_gib:
+                host, memory_bytes = f"an {known.name}", int(known.memory_gib * 2**30)
+                workers_per_host = worker_count(known.vcpu, known.baseline_gbps)
         return cls(
             processing_mode=processing_mode,
             workers=len(cluster.serving_hosts) if own_workers else None,
-            workers_per_host=worker_count(usable_cpus()) if own_workers else 1,
-            memory_bytes=host_memory_bytes(),
+            workers_per_host=workers_per_host,
+            memory_bytes=memory_bytes,
+            host=host,
             preloaded=known_preloads(),
+            coordinated=coordinated,
         )
 
     @property

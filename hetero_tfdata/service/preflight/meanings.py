@@ -227,13 +227,13 @@ def few_sources(graph: Graph, job: Job) -> Iterator[Finding]:
         return
     wanted = max(2, job.workers or 0)
     for stage in graph.stages:
-        if stage.inputs or stage.chooses or stage.kind not in ("TensorSlice", "List"):
+        if stage.inputs or stage.chooses or stage.kind not in ("TensorSlice", "List", "Range"):
             continue
         pieces = graph.count(stage)
         after = list(stage.downstream())
         if any(one.kind == "Repeat" for one in after):
             continue  # then the others are on the next pass already
-        if pieces and pieces < wanted and any(one.kind in _EXPANDS for one in after):
+        if pieces and pieces != ENDLESS and pieces < wanted and any(one.kind in _EXPANDS for one in after):
             working = "one worker gets" if pieces == 1 else f"{pieces} workers get"
             others = f"{wanted - pieces} of {job.workers}" if job.workers and job.workers > 1 else "any others"
             yield Finding(

@@ -53,8 +53,8 @@ def buffers(graph: Graph, job: Job) -> Iterator[Finding]:
         yield Finding(
             "memory",
             listed,
-            f"each worker process has its own: {in_units(total)} for {job.workers_per_host} on a host; this host has "
-            f"{in_units(job.memory_bytes)} (data hosts may have more or less)",
+            f"each worker process has its own: {in_units(total)} for {job.workers_per_host} on a host; {job.host} has "
+            f"{in_units(job.memory_bytes)}",
             "a smaller shuffle buffer, before decoding; cache before what makes elements larger",
         )
 

@@ -12,7 +12,15 @@ from hetero_tfdata.service.preflight.finding import Finding, Job
 from hetero_tfdata.service.preflight.graph import Graph
 from hetero_tfdata.service.preflight.sizes import in_units
 
-__all__ = ["LARGEST_GRAPH_BYTES", "captured_resources", "graph_too_large", "nested_service", "python_functions", "unsplittable"]
+__all__ = [
+    "LARGEST_GRAPH_BYTES",
+    "captured_resources",
+    "coordinated_end",
+    "graph_too_large",
+    "nested_service",
+    "python_functions",
+    "unsplittable",
+]
 
 # gRPC sends no message over 2 GiB, and TensorFlow aborts the process where one is asked for (an assertion, no exception).
 # 1 MiB is for what goes around the graph: the stages that distribute() adds, the request itself.
@@ -132,6 +140,18 @@ def unsplittable(graph: Graph, job: Job) -> Iterator[Finding]:
                 "leave it out, for tensorflow_datasets by ReadConfig(assert_cardinality=False), or put it after distribute()",
                 refused=certain,
             )
+
+
+def coordinated_end(graph: Graph, job: Job) -> Iterator[Finding]:
+    """Coordinated reads of a dataset that ends: the ranks that are not served in the last round wait for ever."""
+    if job.coordinated and not graph.is_endless(graph.result):
+        yield Finding(
+            "coordinated-end",
+            graph.result.call(),
+            "coordinated reads need a dataset without an end: in the last round some ranks would wait for ever",
+            "repeat() before the batches are made, and steps_per_epoch in the training",
+            refused=True,
+        )
 
 
 def _python_name(node: Any) -> str | None:

@@ -1,0 +1,132 @@
+"""What the watchdog finds, and when it speaks, waits on and ends. Real dispatchers and sockets; jobs are in tests/cluster."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+import tensorflow as tf
+
+from hetero_tfdata.errors import StalledError
+from hetero_tfdata.service import stalls
+from hetero_tfdata.service.stalls import Diagnosis, Stall, Stream, diagnose
+from support import free_blocks
+
+
+@pytest.fixture
+def dispatcher():
+    service = tf.data.experimental.service
+    return service.DispatchServer(service.DispatcherConfig(port=0, protocol="grpc"))
+
+
+def address(dispatcher) -> str:
+    return "grpc://127.0.0.1:" + dispatcher.target.rpartition(":")[2]
+
+
+def test_a_dispatcher_that_is_not_there():
+    (port,) = free_blocks(1)
+    found = diagnose(f"grpc://127.0.0.1:{port}", ())
+    assert found.stall is Stall.UNREACHABLE
+    assert f"the dispatcher at 127.0.0.1:{port} does not answer (unavailable" in found.found
+
+
+def test_a_dispatcher_without_workers(dispatcher):
+    found = diagnose(address(dispatcher), ())
+    assert found.stall is Stall.NO_WORKERS
+
+
+def test_a_worker_that_nobody_reaches(dispatcher):
+    service = tf.data.experimental.service
+    (port,) = free_blocks(1)
+    workers = [
+        service.WorkerServer(service.WorkerConfig(dispatcher_address=address(dispatcher)[7:], worker_address=worker_address))
+        for worker_address in (None, f"127.0.0.1:{port}")
+    ]
+    found = diagnose(address(dispatcher), ())
+    assert found.stall is Stall.UNREACHABLE
+    assert f"1 of 2 workers take no connection: 127.0.0.1:{port} (" in found.found
+    del workers
+
+
+def test_workers_of_a_service_that_nobody_tells_about(dispatcher):
+    service = tf.data.experimental.service
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address(dispatcher)[7:]))
+    assert diagnose(address(dispatcher), ()).stall is Stall.UNKNOWN
+    del worker
+
+
+class _Waits:
+    """A pulse of one iterator that has waited as long as it is told."""
+
+    def __init__(self) -> None:
+        self.seconds: float | None = 0.0
+
+    def waiting_s(self) -> dict[str, float]:
+        return {} if self.seconds is None else {"7": self.seconds}
+
+
+@pytest.fixture
+def stream(monkeypatch):
+    """A stream whose iterator waits, and what is found: set `found.stall`."""
+    pulse = _Waits()
+    made = Stream("train", pulse, "grpc://127.0.0.1:1", (), 60.0, "A note")
+    made.stall = Stall.STARVED
+    monkeypatch.setattr(stalls, "diagnose", lambda *_: Diagnosis(made.stall, "workers idle", "Look at the files"))
+
+    def look_at(seconds: float | None) -> StalledError | None:
+        pulse.seconds = seconds
+        return made.look()
+
+    made.at = look_at
+    return made
+
+
+def test_the_log_tells_after_ten_seconds_and_then_every_thirty(stream, caplog):
+    with caplog.at_level(logging.WARNING, "hetero_tfdata"):
+        for seconds in range(59):
+            assert stream.at(seconds) is None
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0] == "train: waiting for an element for 10 s: starved source: workers idle. Look at the files. A note"
+    assert [text.split(" for ")[2].split(" s")[0] for text in told] == ["10", "40"]
+
+
+def test_the_deadline_ends_all_but_slow_workers(stream):
+    assert stream.at(59) is None
+    error = stream.at(60)
+    assert isinstance(error, StalledError)
+    assert str(error).startswith("train: no element for 60 s: starved source: workers idle. Look at the files")
+
+
+def test_slow_workers_are_waited_for_and_the_deadline_counts_from_their_last_work(stream):
+    stream.stall = Stall.SLOW
+    for seconds in range(0, 200, 5):
+        assert stream.at(seconds) is None
+    stream.stall = Stall.UNREACHABLE
+    ended_at = next(seconds for seconds in range(200, 400) if stream.at(seconds))
+    assert 190 <= ended_at - 60 <= 190 + stalls.NEXT_WORD_S, "they worked last after 190 s"
+
+
+def test_an_element_ends_the_wait(stream):
+    assert stream.at(59) is None
+    assert stream.at(None) is None
+    assert stream.at(5) is None, "another wait, from its beginning"
+    assert stream.at(59) is None
+
+
+def test_the_error_is_raised_in_the_main_thread_where_python_has_control():
+    """Here the main thread waits in Python, for a reader in another thread."""
+    pulse = _Waits()
+    ending = threading.Thread(target=lambda: stalls._end(StalledError("train: no element"), pulse), daemon=True)
+    with pytest.raises(StalledError, match=r"^train: no element$"):
+        _run_and_wait(ending)
+    pulse.seconds = None  # the script has ended its reading, or has caught the error and gone on
+    ending.join(5)
+    assert not ending.is_alive()
+
+
+def _run_and_wait(thread: threading.Thread) -> None:
+    thread.start()
+    for _ in range(500):
+        time.sleep(0.01)
