@@ -12,7 +12,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 from support import FOREIGN, TestJob
 
 # Tests that start jobs, servers or ranks: one after the other, so that no two look for free ports at the same time.
-WITH_PROCESSES = ("cluster/", "recipes/", "test_health", "test_preflight", "test_status", "test_supervisor", "test_train_")
+WITH_PROCESSES = (
+    "cluster/",
+    "recipes/",
+    "test_emulate_",
+    "test_health",
+    "test_preflight",
+    "test_stalls",
+    "test_status",
+    "test_supervisor",
+    "test_train_",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,12 +45,14 @@ def _no_foreign_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_stream_outlives_its_test() -> Iterator[None]:
-    """Or the watchdog would end this process for a failed test's iterator, whose service is gone."""
+def _nothing_outlives_its_test() -> Iterator[None]:
+    """Streams: the watchdog would end this process for a failed test's iterator, whose service is gone. And seeds."""
     yield
-    stalls = sys.modules.get("hetero_tfdata.service.stalls")
+    stalls, tensorflow = (sys.modules.get(name) for name in ("hetero_tfdata.service.stalls", "tensorflow"))
     if stalls is not None:
         stalls._streams.clear()
+    if tensorflow is not None:
+        tensorflow.random.set_seed(None)
 
 
 @pytest.fixture

@@ -55,12 +55,13 @@ def launch(job, host: str, script: Path, *arguments: str, workers: int = 1, **ex
 SEE = f"""
 import json, os, sys
 import tensorflow as tf
+from tensorflow.python.data.experimental.ops import testing
 from hetero_tfdata import Cluster, distribute, files
 
 assert not os.path.exists("{CHANNEL}"), "this host has no channel"
 rank = Cluster.discover().ranks.rank
 dataset = files("train", "*.tfrecord", passes=2, seed=5, ready_timeout_s=120)
-dataset = dataset.batch(4).apply(distribute(ready_timeout_s=120))
+dataset = dataset.batch(4).apply(testing.sleep(50_000)).apply(distribute(ready_timeout_s=120))  # time for both hosts
 seen = []
 for records, keys, epochs in dataset:
     seen += zip([r.decode() for r in records.numpy()], [k.decode() for k in keys.numpy()], epochs.numpy().tolist())
