@@ -19,7 +19,7 @@ from typing import Any
 
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import JobError, PortInUseError
-from hetero_tfdata.service import status
+from hetero_tfdata.service import status, versions
 from hetero_tfdata.service.cpus import usable_cpus
 from hetero_tfdata.service.servers import is_port_free
 from hetero_tfdata.service.status import HEALTH_SERVICE, HostStatus, Phase, ServerStatus
@@ -169,6 +169,7 @@ class HealthServer:
                 usable_cpus=usable_cpus(),
                 workers=tuple(server for server in servers if server.name != "dispatcher"),
                 dispatcher=next((server for server in servers if server.name == "dispatcher"), None),
+                tensorflow=versions.installed_tensorflow(),
             )
         )
 

@@ -119,7 +119,9 @@ def distribute(
         # on every rank, so that none waits for a leader that refused
         job = preflight.Job.of(here, processing_mode, own_workers=service is None, coordinated=coordinated)
         preflight.check(dataset, job, strict=strict, quiet=not here.is_leader)
-        order = _Order(processing_mode, job_name, call_name, wire, service, ready_timeout_s, stall_timeout_s, coordinated)
+        order = _Order(
+            processing_mode, job_name, call_name, wire, service, ready_timeout_s, stall_timeout_s, coordinated, strict
+        )
         return _distributed(dataset, here, order)
 
     return transformation
@@ -137,6 +139,7 @@ class _Order:
     ready_timeout_s: float
     stall_timeout_s: float
     coordinated: bool
+    strict: bool
 
 
 def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> tf.data.Dataset:
@@ -148,8 +151,12 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     deadline = time.monotonic() + order.ready_timeout_s
     service = order.service
     own_workers = service is None
+    # whose health port tells how they are; where a rank owns the servers, that port is its lifeline's
+    tellers: tuple[Host, ...] = ()
     if own_workers:
-        if not cluster.is_heterogeneous and not os.environ.get(LAUNCHED_VARIABLE):
+        if cluster.is_heterogeneous or os.environ.get(LAUNCHED_VARIABLE):
+            tellers = cluster.serving_hosts
+        else:
             _serve_from_here(cluster, order.ready_timeout_s)
         dispatcher = cluster.dispatcher_host
         assert dispatcher is not None
@@ -167,6 +174,7 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
             workers = wait_for_workers(
                 client, cluster.serving_hosts if own_workers else (), deadline - time.monotonic(), _log.warning
             )
+            _compare_versions(tf.__version__, tellers, order.strict)
             _register(tf, service, packed, stream, order.wire.compression)
             if cluster.is_leader:
                 _log.info("%s runs on %d workers: %s; %s", stream, len(workers), ", ".join(workers), passage)
@@ -185,8 +193,7 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     # Every element goes to one rank already; Keras and tf.distribute would otherwise try to shard it once more.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     unpacked = passage.unpack(distributed).with_options(options)
-    hosts = cluster.serving_hosts if own_workers else ()
-    return _watched(unpacked, order, cluster, stream, service, hosts).prefetch(tf.data.AUTOTUNE)
+    return _watched(unpacked, order, cluster, stream, service, tellers).prefetch(tf.data.AUTOTUNE)
 
 
 def _watched(
@@ -201,6 +208,21 @@ def _watched(
     )
     watch(Stream(name, pulse, service, hosts, order.stall_timeout_s, note))
     return pulse.attach(dataset)
+
+
+def _compare_versions(here: str, hosts: Sequence[Host], strict: bool) -> None:
+    from hetero_tfdata.service.versions import other_tensorflows
+
+    others = other_tensorflows(here, hosts)
+    if others:
+        there = ", ".join(f"{version} on {name}" for name, version in others.items())
+        what = (
+            f"TensorFlow {here} here, {there}: a graph may hold operations that the other version lacks or runs differently. "
+            "Instead: one image for all hosts, and no TensorFlow in requirements.txt"
+        )
+        if strict:
+            raise ConfigurationError(what)
+        _log.warning("distribute(): %s", what)
 
 
 def _register(tf: Any, service: str, dataset: tf.data.Dataset, dataset_id: str, compression: str) -> None:

@@ -87,6 +87,7 @@ class HostStatus:
         usable_cpus: CPUs that its processes may really use.
         workers: its worker processes, by index; empty where it runs none.
         dispatcher: the dispatcher, on the host that runs it; else None.
+        tensorflow: the version that its servers import; None where it can't be told.
     """
 
     host: str
@@ -95,6 +96,7 @@ class HostStatus:
     usable_cpus: int
     workers: tuple[ServerStatus, ...] = ()
     dispatcher: ServerStatus | None = None
+    tensorflow: str | None = None
 
 
 def ask_status(host: Host, timeout_s: float) -> HostStatus:

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from hetero_tfdata import distribute
+from hetero_tfdata.errors import DatasetError
 from support import children_of, wait_for
 
 pytestmark = pytest.mark.peers
@@ -60,11 +61,25 @@ def test_another_dataset_under_a_known_id_is_ignored(stock_service):
     assert seen == [list(TRAINING), list(others)]
 
 
+def test_a_consumers_index_without_their_number_is_ignored(stock_service):
+    plain = tf.data.experimental.service.distribute("parallel_epochs", stock_service, job_name="seat", consumer_index=1)
+    assert rows(batches(TRAINING).apply(plain)) == sorted([*TRAINING, *TRAINING]), "all of it from both workers, no error"
+
+    with pytest.raises(DatasetError, match="coordinated-end: "):
+        batches(TRAINING).apply(distribute(service=stock_service, coordinated=True, ready_timeout_s=30))
+
+
+def test_files_are_listed_where_the_script_runs(tmp_path):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="No files matched pattern"):
+        tf.data.Dataset.list_files(str(tmp_path / "*.tfrecord"))  # test_files_of_data_hosts.py asks those who have them
+
+
 def test_a_dispatcher_that_dies_comes_back_and_the_epoch_ends_whole(make_job, write_script):
     script = write_script("""
 import time
 import tensorflow as tf
 from hetero_tfdata import distribute
+from hetero_tfdata.errors import DatasetError
 dataset = tf.data.Dataset.range(2000).batch(10).apply(distribute(ready_timeout_s=120))
 rows = []
 for batch in dataset:

@@ -24,7 +24,7 @@ print("DONE", flush=True)
 
 
 def test_a_worker_that_does_not_come_back_ends_a_finite_epoch_with_an_error(fragile_service, write_script, tmp_path):
-    """Plain tf.data service waits for ever here (test_traps.py)."""
+    """Plain tf.data service waits for ever here (test_silence.py)."""
     service = fragile_service
     base, said = tmp_path / "opt" / "ml", tmp_path / "train.log"
     for folder in ("output", "input/config"):

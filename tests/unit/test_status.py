@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import grpc
 import pytest
 
 from hetero_tfdata.cluster import Host
-from hetero_tfdata.errors import JobError
+from hetero_tfdata.errors import ConfigurationError, JobError
 from hetero_tfdata.launch.health import HealthServer
 from hetero_tfdata.service.cpus import usable_cpus
 from hetero_tfdata.service.status import HEALTH_SERVICE, STATUS_METHOD, HostStatus, Phase, ServerStatus, ask_status
+from hetero_tfdata.service.versions import installed_tensorflow, other_tensorflows
 from support import clean_environment, free_blocks
 
 DISPATCHER = ServerStatus("dispatcher", 18100, True, True, 0, 0, 4.5, 1.0)
@@ -30,7 +32,9 @@ def host() -> Host:
 
 def test_a_host_without_servers(host):
     with HealthServer(host):
-        assert ask_status(host, 10) == HostStatus("algo-1", Phase.STARTING, None, usable_cpus())
+        assert ask_status(host, 10) == HostStatus(
+            "algo-1", Phase.STARTING, None, usable_cpus(), tensorflow=installed_tensorflow()
+        )
 
 
 def test_phase_reason_and_servers_arrive_as_they_are_when_asked(host):
@@ -38,7 +42,9 @@ def test_phase_reason_and_servers_arrive_as_they_are_when_asked(host):
         servers = [DISPATCHER, WORKER]
         health.show(lambda: servers)
         health.publish(Phase.SERVING)
-        assert ask_status(host, 10) == HostStatus("algo-1", Phase.SERVING, None, usable_cpus(), (WORKER,), DISPATCHER)
+        told = ask_status(host, 10)
+        assert (told.host, told.phase, told.reason, told.usable_cpus) == ("algo-1", Phase.SERVING, None, usable_cpus())
+        assert (told.workers, told.dispatcher) == ((WORKER,), DISPATCHER)
         servers.append(DEAD)
         health.publish(Phase.FAILED, "worker 1 died")
         status = ask_status(host, 10)
@@ -81,3 +87,28 @@ def test_an_answer_of_another_kind_is_an_error_that_says_so(host, answer):
             ask_status(host, 10)
     finally:
         server.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("there", "others"),
+    [("2.12.1", {"algo-1": "2.12.1"}), ("2.15.0", {}), ("2.15.1", {}), (None, {}), ("1.15.1", {"algo-1": "1.15.1"})],
+)
+def test_hosts_with_another_tensorflow(there, others, host, monkeypatch):
+    monkeypatch.setattr("hetero_tfdata.service.versions.installed_tensorflow", lambda: there)
+    absent = Host("algo-2", "127.0.0.1", host.first_port + 40)
+    with HealthServer(host):
+        assert other_tensorflows("2.15.1", [host, absent]) == others
+
+
+def test_another_tensorflow_is_a_warning_and_with_strict_an_error(monkeypatch, caplog):
+    home = importlib.import_module("hetero_tfdata.service.distribute")
+    monkeypatch.setattr("hetero_tfdata.service.versions.other_tensorflows", lambda here, hosts: {"algo-1": "2.12.1"})
+    home._compare_versions("2.15.1", (), strict=False)
+    assert "TensorFlow 2.15.1 here, 2.12.1 on algo-1: a graph may hold operations" in caplog.text
+    with pytest.raises(ConfigurationError, match="one image for all hosts"):
+        home._compare_versions("2.15.1", (), strict=True)
+
+
+def test_the_version_is_the_one_that_is_imported():
+    tensorflow = pytest.importorskip("tensorflow")
+    assert installed_tensorflow() == tensorflow.__version__
