@@ -235,7 +235,7 @@ def test_callable_from_a_recipes_launcher(write_script, tmp_path):
 # --- bad input: one line, exit 2, nothing half-done ---
 
 
-def fails_in_one_line(job, host: str, phrase: str) -> None:
+def assert_fails_in_one_line(job, host: str, phrase: str) -> None:
     assert job.wait(60) == {host: 2}, job.logs()
     lines = job.log(host).strip().splitlines()
     assert len(lines) == 1, lines
@@ -247,13 +247,13 @@ def fails_in_one_line(job, host: str, phrase: str) -> None:
 def test_missing_script(make_job, tmp_path):
     job = make_job(GROUPS)
     job.launch("algo-1", tmp_path / "trian.py")
-    fails_in_one_line(job, "algo-1", "expected a training script, there is no file")
+    assert_fails_in_one_line(job, "algo-1", "expected a training script, there is no file")
 
 
 def test_roles_that_cannot_be_told(make_job, write_script):
     job = make_job({"cpus": ["algo-1"], "gpus": ["algo-2"]})
     job.launch("algo-1", write_script("pass"))
-    fails_in_one_line(job, "algo-1", "can't tell which instance group trains (groups: cpus, gpus")
+    assert_fails_in_one_line(job, "algo-1", "can't tell which instance group trains (groups: cpus, gpus")
 
 
 def test_malformed_role(make_job, write_script):

@@ -79,10 +79,14 @@ def test_colours_only_on_a_terminal_that_wants_them(tmp_path: Path, monkeypatch:
 
 
 def test_a_reader_that_went_away_is_no_error(tmp_path: Path) -> None:
+    tried = []
+
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
+            tried.append(text)
             raise BrokenPipeError
 
     shown = Console(Closed(), HOSTS, {})
     shown.say("nobody")
     shown.say("listens")
+    assert tried, "it was written to, and the error went no further"
