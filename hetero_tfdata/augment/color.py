@@ -20,6 +20,7 @@ from hetero_tfdata.augment.color_kernels import (
     contrast_rows,
     equalize_rows,
     hue_rows,
+    in_bands,
     on_rows,
     one_by_one,
     saturation_rows,
@@ -177,7 +178,7 @@ class Hue(Op):
         """Through HSV and back."""
         if batch.images.shape[3] == 1:
             return batch
-        return one_by_one(batch, hue_rows, deltas(self.delta, self.is_random, draw))
+        return in_bands(batch, hue_rows, deltas(self.delta, self.is_random, draw))
 
 
 @dataclass(frozen=True, repr=False)
@@ -290,5 +291,5 @@ class ColorJitter(Op):
         if self.saturation != 0.0 and batch.images.shape[3] == 3:
             batch = on_rows(batch, saturation_rows, drawn[2])
         if self.hue != 0.0 and batch.images.shape[3] == 3:
-            batch = one_by_one(batch, hue_rows, delta)
+            batch = in_bands(batch, hue_rows, delta)
         return batch
