@@ -1,4 +1,4 @@
-"""A SageMaker training job, heterogeneous or not, as processes on this machine."""
+"""A SageMaker training job, heterogeneous or not, on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from hetero_tfdata.errors import ConfigurationError
 
-SUMMARY = "run a SageMaker job, heterogeneous or not, as processes on this machine"
+SUMMARY = "run a SageMaker job, heterogeneous or not, on this machine"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a hyperparameter, JSON or text; the entry point gets it as --KEY VALUE",
     )
     add("--source-dir", required=True, metavar="DIR", help="the folder with the entry point; every host gets a copy")
-    add("--isolation", default="process", metavar="KIND", help="process: plain processes, each host with its own ports")
+    add(
+        "--isolation",
+        default="process",
+        metavar="process|namespace",
+        help="process: plain processes, each host with its own ports; namespace: each host has its own network, host name, "
+        "address, /opt/ml and process ids (root, or user namespaces)",
+    )
+    add(
+        "--scale",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="with namespaces: each host gets its instance type's vCPUs and link divided by S (default: 0, no limits)",
+    )
+    add("--memory-gib", type=float, metavar="N", help="with namespaces: memory of each host (default: no limit)")
     add("--seed", type=int, metavar="N", help="repeat an assignment of hosts to groups (default: random)")
     add("--timeout-s", type=float, default=3600.0, metavar="N", help="time limit of the run in seconds (default: 3600)")
     add(
@@ -77,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
         timeout_s=args.timeout_s,
         seed=args.seed,
         isolation=args.isolation,
+        scale=args.scale,
+        memory_gib=args.memory_gib,
         stream=sys.stdout,
     )
     return result.exit_code

@@ -8,10 +8,8 @@ import math
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import sysconfig
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,8 +20,11 @@ from hetero_tfdata.emulate import processes, summary
 from hetero_tfdata.emulate.console import Console
 from hetero_tfdata.emulate.files import RunFolder, default_output, write_by_rename
 from hetero_tfdata.emulate.host import STOP_GRACE_S
-from hetero_tfdata.emulate.hosts import Host, master, place
+from hetero_tfdata.emulate.hosts import Host, master
+from hetero_tfdata.emulate.isolation import Isolation, RunningHost
 from hetero_tfdata.emulate.job import Job
+from hetero_tfdata.emulate.namespaces import NamespaceIsolation
+from hetero_tfdata.emulate.process_isolation import ProcessIsolation
 from hetero_tfdata.emulate.summary import Result
 from hetero_tfdata.emulate.task import HostTask
 from hetero_tfdata.emulate.variables import Variables, command_arguments, inherited
@@ -33,6 +34,7 @@ __all__ = ["run"]
 
 DEFAULT_TIMEOUT_S = 3600.0
 _TICK_S = 0.1
+_END_TICK_S = 0.02
 # A host kills its processes itself when its grace is over; this is for a host that does not.
 _KILL_AFTER_S = STOP_GRACE_S + 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -46,6 +48,8 @@ def run(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     seed: int | None = None,
     isolation: str = "process",
+    scale: float = 0.0,
+    memory_gib: float | None = None,
     stream: TextIO | None = None,
 ) -> Result:
     """Runs the job to the end of every host.
@@ -60,15 +64,16 @@ def run(
         state: a JSON file that always says how the hosts are; replaced by rename.
         timeout_s: time limit of the whole run.
         seed: repeats an assignment of hosts to groups.
-        isolation: "process" is the only one so far.
+        isolation: "process": plain processes; "namespace": each host has its own network, host name, address, /opt/ml and
+            process ids, as root or where user namespaces are allowed.
+        scale: of "namespace": each host gets its instance type's vCPUs and link divided by it; 0: no limits.
+        memory_gib: of "namespace": the memory of each host; None: no limit.
         stream: where the hosts' output and the summary are shown; None: nowhere.
 
     Raises:
-        ConfigurationError: what was given can't be right; nothing was created or started.
+        ConfigurationError: what was given can't be right, or the machine can't do it; nothing was started.
         PortInUseError: no free ports for the hosts.
     """
-    if isolation != "process":
-        raise ConfigurationError(f"isolation {isolation!r} is not offered, expected process")
     if not sys.platform.startswith("linux"):
         raise ConfigurationError(f"emulate needs Linux, this is {sys.platform}")
     if not (timeout_s > 0 and math.isfinite(timeout_s)):
@@ -81,17 +86,18 @@ def run(
             "a distribution's ranks are started by horovodrun, which is not installed: "
             "pip install 'hetero-tfdata[horovod]', or leave --distribution out"
         )
-    hosts = place(job, seed)
+    apart = _isolation(isolation, scale, memory_gib)
+    hosts = apart.place(job, seed)
     output = Path(output) if output is not None else default_output()
     with RunFolder.claim(output, job) as folder, _signals() as caught, processes.adopting_orphans():
         with contextlib.ExitStack() as stack:
             try:
-                sockets = stack.enter_context(_socket_folder()) if job.distribution else ""
-                everyone = {host.name: Variables(job, hosts, host, folder.base_dir(host.name)) for host in hosts}
+                stack.enter_context(apart.prepared(job, hosts, folder))
+                everyone = {host.name: Variables(job, hosts, host, apart.view(host)) for host in hosts}
                 for variables in everyone.values():
                     folder.lay_out(variables)
-                running = _Run(job, hosts, folder, state_file, stream)
-                running.write_state()
+                run = _Run(job, hosts, folder, apart, state_file, stream)
+                run.write_state()
             except (OSError, shutil.Error) as error:
                 folder.discard()
                 raise ConfigurationError(f"the hosts' folders can't be made in {folder.path}: {error}") from None
@@ -99,15 +105,15 @@ def run(
                 folder.discard()
                 raise
             try:
-                running.announce(seed)
+                run.announce(seed)
                 for host in hosts:
                     if not caught:
-                        running.start(host, everyone[host.name], sockets)
-                ended_by = running.until_all_ended(time.monotonic() + timeout_s, caught)
+                        run.start(host, everyone[host.name])
+                ended_by = run.until_all_ended(time.monotonic() + timeout_s, caught)
             finally:
-                running.end()
-        result = summary.collect(folder, hosts, running.exit_codes, ended_by)
-        running.console.plain(summary.render(result))
+                run.end()
+        result = summary.collect(folder, hosts, run.exit_codes, ended_by)
+        run.console.plain(summary.render(result))
         return result
 
 
@@ -115,11 +121,17 @@ class _Run:
     """The host processes of a run, their state file and console."""
 
     def __init__(
-        self, job: Job, hosts: tuple[Host, ...], folder: RunFolder, state_file: Path | None, stream: TextIO | None
+        self,
+        job: Job,
+        hosts: tuple[Host, ...],
+        folder: RunFolder,
+        isolation: Isolation,
+        state_file: Path | None,
+        stream: TextIO | None,
     ) -> None:
-        self.job, self.hosts, self.folder, self.state_file = job, hosts, folder, state_file
+        self.job, self.hosts, self.folder, self.isolation, self.state_file = job, hosts, folder, isolation, state_file
         self.console = Console(stream, hosts, {host.name: folder.log(host.name) for host in hosts})
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.running: dict[str, RunningHost] = {}
         self.exit_codes: dict[str, int] = {}
         self._written: dict[str, Any] | None = None
         self._started_at = time.monotonic()
@@ -128,39 +140,31 @@ class _Run:
         """Says what is emulated."""
         groups = [f"{group.name} = {group.count} x {group.instance_type}" for group in self.job.groups]
         say = self.console.say
-        say(f"{self.job.name}: {len(self.hosts)} hosts as processes on this machine, no GPU is used")
+        say(f"{self.job.name}: {len(self.hosts)} hosts as {self.isolation.hosts_are} on this machine, no GPU is used")
         say("groups: " + ", ".join(groups) + (f" (seed {seed})" if seed is not None else " (assigned at random)"))
         if self.job.distribution:
             total = self.job.processes_per_host * sum(host.group == self.job.distribution for host in self.hosts)
             say(f"ranks: {total} in {self.job.distribution}, started by horovodrun on {master(self.job, self.hosts)}")
+        for note in self.isolation.notes(self.hosts):
+            say(note)
         say(f"output: {self.folder.path}")
 
-    def start(self, host: Host, variables: Variables, sockets: str) -> None:
-        """Starts a host's first process, in this thread, with whose life the host's is bound up."""
-        takes_ranks = host.group == self.job.distribution
+    def start(self, host: Host, variables: Variables) -> None:
+        """Starts a host, in this thread, with whose life the host's is bound up."""
+        takes_ranks, view = host.group == self.job.distribution, variables.view
         task = HostTask(
             host=host.name,
             command=[sys.executable, self.job.entry_point, *command_arguments(self.job.hyperparameters)],
             code_dir=str(variables.code_dir),
-            output_dir=str(variables.base_dir / "output"),
-            log=str(self.folder.log(host.name)),
-            emulator_pid=os.getpid(),
+            output_dir=str(view.base_dir / "output"),
+            log=view.log,
+            emulator_pid=view.parent_pid,
             rank_hosts=sorted(other.name for other in self.hosts if other.group == host.group) if takes_ranks else [],
             processes_per_host=self.job.processes_per_host,
-            sockets=sockets,
+            sockets=view.sockets,
+            rank_variables=dict(view.rank_variables),
         )
-        task_file = self.folder.path / host.name / "task.json"
-        task.write(task_file)
-        with open(self.folder.log(host.name), "ab") as log:
-            self.processes[host.name] = subprocess.Popen(
-                [sys.executable, "-m", "hetero_tfdata.emulate.host", str(task_file)],
-                cwd=task_file.parent,
-                env=_base_environment() | variables.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.running[host.name] = self.isolation.start(host, task, _base_environment() | variables.environment())
         self.write_state()
 
     def until_all_ended(self, deadline: float, caught: list[int]) -> str | None:
@@ -170,11 +174,11 @@ class _Run:
             now = time.monotonic()
             if ended_by is None and (caught or now >= deadline):
                 ended_by = signal.Signals(caught[0]).name if caught else "time limit"
-                names = ", ".join(f"{host.name} ({host.group})" for host in self._running())
+                names = ", ".join(f"{running.host.name} ({running.host.group})" for running in self._alive())
                 after = f" after {now - self._started_at:.0f} s" if not caught else ""
                 self.console.say(f"{ended_by}{after}: ending the hosts that still run: {names}")
-                for host in self._running():
-                    self.processes[host.name].terminate()
+                for running in self._alive():
+                    running.terminate()
                 kill_at = now + _KILL_AFTER_S
             elif ended_by is not None and (now >= kill_at or len(caught) > 1):
                 self._kill()
@@ -188,9 +192,8 @@ class _Run:
     def end(self) -> None:
         """Leaves no process, whatever happened before."""
         self._kill()
-        for process in self.processes.values():
-            process.wait()
-        self._follow()
+        while self._follow():
+            time.sleep(_END_TICK_S)
 
     def write_state(self) -> None:
         """Brings the state file up to date."""
@@ -198,15 +201,15 @@ class _Run:
             return
         entries = []
         for host in self.hosts:
-            process = self.processes.get(host.name)
+            running = self.running.get(host.name)
             entries.append(
                 {
                     "name": host.name,
                     "group": host.group,
                     "instance_type": host.instance_type,
                     "address": host.address,
-                    "pid": process.pid if process else None,
-                    "namespace": None,
+                    "pid": running.pid if running else None,
+                    "namespace": running.namespace if running else None,
                     "exit_code": self.exit_codes.get(host.name),
                     "failure": self.folder.failure(host.name),
                 }
@@ -217,54 +220,33 @@ class _Run:
 
     def _follow(self) -> bool:
         """Shows new output, takes note of hosts that ended; whether any still runs."""
-        for host in self._running():
-            code = self.processes[host.name].poll()
+        for running in self._alive():
+            host, code = running.host, running.poll()
             if code is not None:
-                self._sweep(host)
-                self.exit_codes[host.name] = processes.exit_code(code)
+                self.exit_codes[host.name] = code
             self.console.follow(host.name, ended=code is not None)
             if code is not None:
                 took = time.monotonic() - self._started_at
-                self.console.say(f"{host.name} ({host.group}) exited with {self.exit_codes[host.name]} after {took:.0f} s")
+                self.console.say(f"{host.name} ({host.group}) exited with {code} after {took:.0f} s")
         self.write_state()
-        return bool(self._running())
+        return bool(self._alive())
 
-    def _running(self) -> list[Host]:
-        return [host for host in self.hosts if host.name in self.processes and host.name not in self.exit_codes]
+    def _alive(self) -> list[RunningHost]:
+        return [running for name, running in self.running.items() if name not in self.exit_codes]
 
     def _kill(self) -> None:
-        for host in self._running():
-            process = self.processes[host.name]
-            below = processes.descendants(process.pid)
-            process.kill()
-            processes.end(below, grace_s=0)
-
-    def _sweep(self, host: Host) -> None:
-        """Kills what a host left behind that was killed itself: a container's processes don't survive its PID 1.
-
-        Its orphans have become children of this process. They are told from the caller's own children by the session
-        that the host leads, or by the host's folder in their environment where they lead one themselves.
-        """
-        session, base_dir = self.processes[host.name].pid, str(self.folder.base_dir(host.name))
-        hosts = {process.pid for process in self.processes.values()}
-        seen: set[int] = set()
-
-        def left_behind() -> list[Any]:
-            children = [child for child in processes.children(os.getpid()) if child.pid not in hosts]
-            roots = [child for child in children if _belongs(child, session, base_dir)]
-            found = [process for root in roots for process in [root, *processes.descendants(root.pid)]]
-            seen.update(process.pid for process in found)
-            processes.reap(seen)
-            return found
-
-        processes.kill_until_none(left_behind)
+        for running in self._alive():
+            running.kill()
 
 
-def _belongs(process: Any, session: int, base_dir: str) -> bool:
-    try:
-        return os.getsid(process.pid) == session or process.environ().get("SAGEMAKER_BASE_DIR") == base_dir
-    except (OSError, processes.psutil.Error):
-        return False
+def _isolation(kind: str, scale: float, memory_gib: float | None) -> Isolation:
+    if kind == "namespace":
+        return NamespaceIsolation(scale, memory_gib)
+    if kind != "process":
+        raise ConfigurationError(f"isolation {kind!r} is not offered, expected process or namespace")
+    if scale or memory_gib is not None:
+        raise ConfigurationError("limits (--scale, --memory-gib) need --isolation namespace: plain processes have none")
+    return ProcessIsolation()
 
 
 def _base_environment() -> dict[str, str]:
@@ -276,14 +258,6 @@ def _base_environment() -> dict[str, str]:
     if package not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *path):
         path.append(package)
     return environment | {"PYTHONPATH": os.pathsep.join(path)}
-
-
-@contextlib.contextmanager
-def _socket_folder() -> Iterator[str]:
-    """A private folder with a short name: Unix socket addresses end at 107 bytes."""
-    parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 60 else "/tmp"
-    with tempfile.TemporaryDirectory(prefix="emulate-", dir=parent, ignore_cleanup_errors=True) as folder:
-        yield folder
 
 
 @contextlib.contextmanager

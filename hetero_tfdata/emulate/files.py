@@ -95,7 +95,7 @@ class RunFolder:
 
     def lay_out(self, variables: Variables) -> None:
         """Makes the host's /opt/ml, as SageMaker and sagemaker-training make it before the entry point starts."""
-        base, job = variables.base_dir, variables.job
+        base, job = self.base_dir(variables.host.name), variables.job
         for name in ("input/config", "input/data", "model", "output/data", "output/intermediate", "checkpoints"):
             (base / name).mkdir(parents=True)
         config = base / "input" / "config"
@@ -103,8 +103,12 @@ class RunFolder:
         _write_json(config / "hyperparameters.json", variables.hyperparameters())
         _write_json(config / "inputdataconfig.json", variables.input_data_config())
         for name, source in job.channels.items():
-            (base / "input" / "data" / name).symlink_to(source, target_is_directory=True)
-        shutil.copytree(job.source_dir, variables.code_dir, ignore=self._not_code, ignore_dangling_symlinks=True)
+            channel = base / "input" / "data" / name
+            if variables.view.shared_channels:
+                channel.symlink_to(source, target_is_directory=True)
+            else:
+                channel.mkdir()  # where it is mounted
+        shutil.copytree(job.source_dir, base / "code", ignore=self._not_code, ignore_dangling_symlinks=True)
         self.log(variables.host.name).touch()
 
     def _not_code(self, folder: str, names: list[str]) -> set[str]:

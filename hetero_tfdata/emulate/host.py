@@ -158,6 +158,7 @@ class HostProcess:
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         self._selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, 4096))
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # container.py holds it back until here
         signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the selector; SIG_IGN would be inherited
 
     def _on_sigterm(self, *_: object) -> None:

@@ -8,10 +8,10 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from hetero_tfdata.emulate.job import Job
+from hetero_tfdata.emulate.job import Group, Job
 from hetero_tfdata.errors import PortInUseError
 
-__all__ = ["PORTS_PER_HOST", "Host", "endpoints", "master", "place"]
+__all__ = ["PORTS_PER_HOST", "Host", "assigned", "endpoints", "master", "place"]
 
 # With process isolation all hosts share one network, so each gets ports of its own.
 ADDRESS = "127.0.0.1"
@@ -32,26 +32,30 @@ class Host:
         group: its instance group.
         instance_type: the group's.
         address: the IP address under which the other hosts reach it.
-        first_port: the first of the 100 ports that belong to it.
+        first_port: the first of the 100 ports that belong to it; None: it has all ports of its own.
     """
 
     name: str
     group: str
     instance_type: str
     address: str
-    first_port: int
+    first_port: int | None = None
+
+
+def assigned(job: Job, seed: int | None = None) -> list[Group]:
+    """The groups of algo-1, algo-2 and so on: random in every job, as on SageMaker; a seed repeats an assignment."""
+    slots = [group for group in job.groups for _ in range(group.count)]
+    random.Random(seed).shuffle(slots)
+    return slots
 
 
 def place(job: Job, seed: int | None = None) -> tuple[Host, ...]:
-    """The job's hosts in natural order of their names.
-
-    Which algo-N lands in which group is random in every job, as on SageMaker; a seed repeats an assignment.
+    """The job's hosts in natural order of their names, each with a block of ports on this machine.
 
     Raises:
         PortInUseError: not enough free ports.
     """
-    slots = [group for group in job.groups for _ in range(group.count)]
-    random.Random(seed).shuffle(slots)
+    slots = assigned(job, seed)
     return tuple(
         Host(f"algo-{number}", group.name, group.instance_type, ADDRESS, first_port)
         for number, (group, first_port) in enumerate(zip(slots, _free_blocks(len(slots)), strict=True), start=1)

@@ -16,7 +16,19 @@ try:
 except ImportError:
     raise ConfigurationError("emulate needs psutil: pip install 'hetero-tfdata[emulate]'") from None
 
-__all__ = ["adopting_orphans", "bind_to_parent", "children", "descendants", "end", "exit_code", "kill_until_none", "reap"]
+__all__ = [
+    "adopting_orphans",
+    "bind_to_parent",
+    "children",
+    "descendants",
+    "die_with_parent",
+    "end",
+    "exit_code",
+    "kill_until_none",
+    "reap",
+    "signal_tree",
+    "stop_tree",
+]
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -24,14 +36,19 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
 
 
-def bind_to_parent(parent_pid: int) -> None:
-    """Has this process get SIGTERM when its parent dies, kill -9 included.
+def bind_to_parent(parent_pid: int, signum: int = signal.SIGTERM) -> None:
+    """Has this process get a signal when its parent dies, kill -9 included."""
+    die_with_parent(signum)
+    if os.getppid() != parent_pid:
+        raise SystemExit(1)  # it died before the line above
+
+
+def die_with_parent(signum: int) -> None:
+    """The same for a process that can't see its parent, and so must find out otherwise whether it still lives.
 
     The kernel ties this to the parent's *thread*: the thread that starts a process must outlive it.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent_pid:
-        raise SystemExit(1)  # it died before the line above
+    _prctl(_PR_SET_PDEATHSIG, signum)
 
 
 @contextlib.contextmanager
@@ -73,6 +90,26 @@ def end(processes: Iterable[psutil.Process], grace_s: float) -> None:
     _send(alive, signal.SIGKILL)
 
 
+def signal_tree(pid: int, signum: int) -> None:
+    """Sends a signal to a process and all below it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        _send([psutil.Process(pid), *descendants(pid)], signum)
+
+
+def stop_tree(pid: int, deadline_s: float = 5.0) -> None:
+    """SIGSTOP for a process and all below it, again and again: one may have forked before its signal came."""
+    deadline = time.monotonic() + deadline_s
+    while time.monotonic() < deadline:
+        try:
+            running = [process for process in [psutil.Process(pid), *descendants(pid)] if _runs(process)]
+        except psutil.NoSuchProcess:
+            return
+        if not running:
+            return
+        _send(running, signal.SIGSTOP)
+        time.sleep(0.01)
+
+
 def kill_until_none(find: Callable[[], list[psutil.Process]], deadline_s: float = 10.0) -> None:
     """SIGKILL for all that `find` finds, again and again: a process may have forked before its signal came."""
     deadline = time.monotonic() + deadline_s
@@ -96,6 +133,13 @@ def exit_code(returncode: int) -> int:
 def _lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
         return False
 

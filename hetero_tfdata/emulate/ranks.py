@@ -200,7 +200,7 @@ class RankServer:
             rank.process = subprocess.Popen(
                 self._task.command,
                 cwd=self._task.code_dir,
-                env=self._environment | asked | variables,
+                env=self._environment | asked | variables | self._task.rank_variables,
                 stdin=subprocess.DEVNULL,
                 stdout=inner,
                 stderr=inner,

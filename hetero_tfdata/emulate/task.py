@@ -20,10 +20,11 @@ class HostTask:
         code_dir: its working directory.
         output_dir: /opt/ml/output, where success or failure is noted.
         log: where everything that the host prints goes.
-        emulator_pid: the process that this host must not outlive.
+        emulator_pid: the parent that this host must not outlive; 0: one that it can't see, of which the kernel takes care.
         rank_hosts: the hosts of the distribution group, the master first, if this is one of them; else empty.
         processes_per_host: ranks on each of them.
         sockets: the folder of their sockets.
+        rank_variables: environment variables of the ranks here that replace horovodrun's.
     """
 
     host: str
@@ -35,6 +36,7 @@ class HostTask:
     rank_hosts: list[str] = dataclasses.field(default_factory=list)
     processes_per_host: int = 1
     sockets: str = ""
+    rank_variables: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def is_master(self) -> bool:

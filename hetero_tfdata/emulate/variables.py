@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from hetero_tfdata.emulate.hosts import Host, endpoints, master
+from hetero_tfdata.emulate.hosts import Host, master
 from hetero_tfdata.emulate.job import Job
+from hetero_tfdata.emulate.view import HostView
 
 __all__ = ["Variables", "command_arguments", "inherited"]
 
@@ -22,8 +22,6 @@ _FOREIGN_PREFIXES = ("SM_", "SAGEMAKER_", "OMPI_", "PMI_", "PMIX_", "HOROVOD_", 
 _FOREIGN = {"TF_CONFIG", "TRAINING_JOB_NAME", "TRAINING_JOB_ARN", "CURRENT_HOST", "AWS_REGION"}
 # The SDK sends every script's level along; 20 is logging.INFO, its default.
 _LOG_LEVEL = 20
-# All addresses of process isolation are on the loopback interface. SageMaker says eth0.
-_NETWORK_INTERFACE = "lo"
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -45,11 +43,11 @@ def command_arguments(hyperparameters: Mapping[str, Any]) -> list[str]:
 
 
 class Variables:
-    """What one host is told; `base_dir` is its /opt/ml."""
+    """What one host is told; `view.base_dir` is its /opt/ml."""
 
-    def __init__(self, job: Job, hosts: tuple[Host, ...], host: Host, base_dir: Path) -> None:
-        self.job, self.hosts, self.host, self.base_dir = job, hosts, host, base_dir
-        self.code_dir = base_dir / "code"
+    def __init__(self, job: Job, hosts: tuple[Host, ...], host: Host, view: HostView) -> None:
+        self.job, self.hosts, self.host, self.view = job, hosts, host, view
+        self.code_dir = view.base_dir / "code"
 
     def resource_config(self) -> dict[str, Any]:
         """resourceconfig.json; SageMaker sorts host names lexicographically (algo-10 before algo-2)."""
@@ -66,7 +64,7 @@ class Variables:
                 }
                 for group in self.job.groups
             ],
-            "network_interface_name": _NETWORK_INTERFACE,
+            "network_interface_name": self.view.network_interface,
         }
 
     def input_data_config(self) -> dict[str, Any]:
@@ -89,13 +87,12 @@ class Variables:
     def environment(self) -> dict[str, str]:
         """SM_* and the other variables of the entry point; PYTHONPATH is the host process's to extend."""
         told = {
-            "SAGEMAKER_BASE_DIR": str(self.base_dir),
+            **self.view.variables,
             "SAGEMAKER_JOB_NAME": self.job.name,
             "SAGEMAKER_REGION": "",
             "TRAINING_JOB_NAME": self.job.name,
             "CURRENT_HOST": self.host.name,
             "PYTHONUNBUFFERED": "1",
-            "HETERO_TFDATA_ADDRESSES": json.dumps(endpoints(self.hosts)),
         }
         return {f"SM_{key.upper()}": _format(value) for key, value in self._toolkit_variables().items()} | told
 
@@ -146,7 +143,7 @@ class Variables:
 
     def _toolkit_properties(self) -> dict[str, Any]:
         """The properties of sagemaker-training 5.1's Environment, which are SM_TRAINING_ENV."""
-        base, job = self.base_dir, self.job
+        base, job = self.view.base_dir, self.job
         config = self.resource_config()
         group_names = [group.name for group in job.groups]
         distribution_hosts = self._members(job.distribution) if job.distribution else []
@@ -204,12 +201,8 @@ class Variables:
         }
 
     def _channel_folders(self) -> dict[str, str]:
-        """The real folders, not the links below each host's own /opt/ml.
-
-        On SageMaker every host says /opt/ml/input/data/NAME, so a tf.data graph built on one names files that another
-        can open. Here only the real path is the same everywhere.
-        """
-        return {name: str(path) for name, path in self.job.channels.items()}
+        """The same path on every host, so that a tf.data graph built on one names files that another can open."""
+        return {name: self.view.channel(name, path) for name, path in self.job.channels.items()}
 
     def _members(self, group: str) -> list[str]:
         return sorted(host.name for host in self.hosts if host.group == group)

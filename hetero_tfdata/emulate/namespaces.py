@@ -1,0 +1,275 @@
+"""Hosts with namespaces of their own: network, host name, /opt/ml, process ids, CPU quota and link rate.
+
+Linux, as root or in a user namespace. What runs there runs as on SageMaker: fixed ports, names algo-N, /opt/ml itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from hetero_tfdata.emulate import processes
+from hetero_tfdata.emulate.cgroups import ControlGroup, Hierarchies
+from hetero_tfdata.emulate.files import RunFolder
+from hetero_tfdata.emulate.hosts import Host, assigned, master
+from hetero_tfdata.emulate.isolation import Isolation, RunningHost, start_process
+from hetero_tfdata.emulate.job import Job
+from hetero_tfdata.emulate.limits import MIN_CPUS, Limits
+from hetero_tfdata.emulate.network import INTERFACE, Network, address
+from hetero_tfdata.emulate.privileges import Privileges
+from hetero_tfdata.emulate.registry import Run
+from hetero_tfdata.emulate.space import Folder, Space, needed_below
+from hetero_tfdata.emulate.task import HostTask
+from hetero_tfdata.emulate.view import HostView
+from hetero_tfdata.errors import ConfigurationError
+
+__all__ = ["NamespaceIsolation"]
+
+_BASE_DIR = Path("/opt/ml")
+# Where hosts of a distribution meet, on each of them.
+_SOCKETS = "/run/hetero-tfdata"
+_HOSTS_FILE = "/etc/hosts"
+# `slow` without limits: a factor needs something to be a part of. A c5.18xlarge's link is 25.
+_UNLIMITED_GBPS = 25.0
+
+
+class NamespaceIsolation(Isolation):
+    """Each host has namespaces of its own; the limits follow from its instance type and the scale."""
+
+    hosts_are = "network, process and mount namespaces"
+
+    def __init__(self, scale: float = 0.0, memory_gib: float | None = None) -> None:
+        self._scale, self._memory_gib = scale, memory_gib
+        self._limits: dict[str, Limits] = {}
+        self._groups: dict[str, ControlGroup] = {}
+        self._hierarchies: Hierarchies
+        self._privileges: Privileges
+        self._network: Network
+        self._run: Run
+        self._folder: RunFolder
+        self._job: Job
+        self._hosts: tuple[Host, ...] = ()
+
+    def place(self, job: Job, seed: int | None) -> tuple[Host, ...]:
+        """The hosts, each with an address of its own and all of its ports.
+
+        Raises:
+            ConfigurationError: the limits can't be set on this machine.
+        """
+        limits = {group.instance_type: Limits.of(group.instance_type, self._scale, self._memory_gib) for group in job.groups}
+        self._hierarchies = Hierarchies.find()
+        self._hierarchies.require(limits.values())
+        if not _BASE_DIR.parent.is_dir():
+            raise ConfigurationError(
+                f"--isolation namespace mounts {_BASE_DIR} on each host: make the folder {_BASE_DIR.parent}"
+            )
+        groups = assigned(job, seed)
+        hosts = tuple(
+            Host(f"algo-{number}", group.name, group.instance_type, address(number))
+            for number, group in enumerate(groups, start=1)
+        )
+        self._limits = {host.name: limits[host.instance_type] for host in hosts}
+        return hosts
+
+    @contextlib.contextmanager
+    def prepared(self, job: Job, hosts: tuple[Host, ...], folder: RunFolder) -> Iterator[None]:
+        """Network and control groups; they go when the run ends, or when the next one starts."""
+        self._job, self._hosts, self._folder = job, hosts, folder
+        names = [host.name for host in hosts]
+        with Privileges.acquire() as self._privileges, Run.begin(self._privileges) as self._run:
+            self._network = Network(self._privileges, self._run.name, {host.name: host.address for host in hosts})
+            self._run.will_make(
+                namespaces=list(self._network.namespaces.values()),
+                control_groups=self._hierarchies.folders(self._run.name, names),
+            )
+            self._network.build()
+            try:
+                self._groups = self._hierarchies.make(self._run.name, names)
+            except OSError as error:
+                raise ConfigurationError(f"the hosts' control groups can't be made: {error}") from None
+            for name, limits in self._limits.items():
+                if name in self._groups:
+                    self._groups[name].limit(limits)
+                if limits.link_gbps is not None:
+                    self._network.limit(name, limits.link_gbps)
+            (self._run.folder / "sockets").mkdir()
+            (self._run.folder / "hosts").write_text(_hosts_file(hosts))
+            try:
+                yield
+            finally:
+                for name in names:
+                    shutil.rmtree(self._tmp(name), ignore_errors=True)
+
+    def notes(self, hosts: tuple[Host, ...]) -> list[str]:
+        """The limits, the way in, and what this user can't have."""
+        limits = {host.instance_type: str(self._limits[host.name]) for host in hosts}
+        said = ["limits: " + "; ".join(f"{kind} {text}" for kind, text in limits.items())] if any(limits.values()) else []
+        enter = f"ip netns exec {self._network.namespaces[hosts[0].name]} COMMAND"
+        if not self._privileges.is_root:
+            said.append("not run as root: in a user namespace of this user's")
+            enter = " ".join([*self._privileges.prefix, enter])
+        return [*said, f"network of {hosts[0].name}: {enter}"]
+
+    def view(self, host: Host) -> HostView:
+        """What SageMaker shows."""
+        leader = master(self._job, self._hosts)
+        return HostView(
+            _BASE_DIR,
+            log="/proc/1/fd/1",
+            sockets=_SOCKETS,
+            network_interface=INTERFACE,
+            shared_channels=False,
+            rank_variables={
+                "HOROVOD_GLOO_RENDEZVOUS_ADDR": next((other.address for other in self._hosts if other.name == leader), ""),
+                "HOROVOD_GLOO_IFACE": INTERFACE,
+                "NCCL_SOCKET_IFNAME": INTERFACE,
+                "HOROVOD_HOSTNAME": host.name,
+            },
+        )
+
+    def start(self, host: Host, task: HostTask, environment: dict[str, str]) -> RunningHost:
+        """Starts the process that makes the host's namespaces and its PID 1."""
+        private = self._folder.path / host.name
+        files = (str(private / "space.json"), str(private / "task.json"))
+        self._tmp(host.name).mkdir()
+        self._space(host).write(Path(files[0]))
+        task.write(Path(files[1]))
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        command = [sys.executable, "-m", "hetero_tfdata.emulate.container", *files, str(writing)]
+        try:
+            process = start_process(
+                [*self._privileges.prefix, *command],
+                folder=private,
+                log=self._folder.log(host.name),
+                environment={name: value for name, value in environment.items() if name != "TMPDIR"},  # it has its own /tmp
+                keep=(writing,),
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        group = self._groups.get(host.name)
+        return _Namespaced(host, process, reading, self._network, group, self._limits[host.name])
+
+    def _space(self, host: Host) -> Space:
+        group = self._groups.get(host.name)
+        base_dir = self._folder.base_dir(host.name)
+        home = [os.environ.get("HOME", "")]
+        opt = sorted(entry.path for entry in os.scandir(_BASE_DIR.parent) if entry.path != str(_BASE_DIR))
+        channels = tuple((str(source), str(_BASE_DIR / "input" / "data" / name)) for name, source in self._job.channels.items())
+        return Space(
+            host=host.name,
+            emulator_pid=os.getpid(),
+            network=self._network.path(host.name),
+            control_groups=group.folders if group else (),
+            folders=(
+                Folder("/tmp", str(self._tmp(host.name)), 0o1777, needed_below("/tmp", home)),
+                Folder("/dev/shm", mode=0o1777),
+                Folder("/run", keep=needed_below("/run", home), make=(Path(_SOCKETS).name, "lock")),
+                Folder(str(_BASE_DIR.parent), keep=tuple(opt), make=(_BASE_DIR.name,)),
+            ),
+            binds=(
+                (str(base_dir), str(_BASE_DIR)),
+                *channels,
+                (str(self._run.folder / "hosts"), _HOSTS_FILE),
+                (str(self._run.folder / "sockets"), _SOCKETS),
+                *(group.binds if group else ()),
+            ),
+            output_dir=str(base_dir / "output"),
+        )
+
+    def _tmp(self, host: str) -> Path:
+        return self._folder.path / host / "tmp"
+
+
+class _Namespaced(RunningHost):
+    """A host, which owns its namespaces, its control groups and its link."""
+
+    def __init__(
+        self,
+        host: Host,
+        process: subprocess.Popen[bytes],
+        report: int,
+        network: Network,
+        group: ControlGroup | None,
+        limits: Limits,
+    ) -> None:
+        super().__init__(host, process)
+        self.namespace = network.namespaces[host.name]
+        self._network, self._group, self._limits = network, group, limits
+        self._report: int | None = report  # tells the process id of PID 1
+        self._first: int | None = None
+        self._exit_code: int | None = None
+        self._slowed = False
+
+    @property
+    def pid(self) -> int | None:
+        """PID 1 of the host."""
+        if self._report is not None:
+            with contextlib.suppress(BlockingIOError):
+                told = os.read(self._report, 100)
+                self._first = int(told) if told else None
+                os.close(self._report)
+                self._report = None
+        return self._first
+
+    def poll(self) -> int | None:
+        """The exit code once PID 1 and all others have ended."""
+        first, code = self.pid, self.process.poll()
+        if code is not None and self._exit_code is None:
+            # Where the process that waits for PID 1 was killed alone, PID 1 follows, and has become our child.
+            with contextlib.suppress(ChildProcessError):
+                if first is not None and os.waitpid(first, os.WNOHANG) == (0, 0):
+                    return None
+            self._exit_code = processes.exit_code(code)
+        return self._exit_code
+
+    def kill(self) -> None:
+        """Kills PID 1, and with it, by the kernel, all others."""
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid or self.process.pid, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """SIGSTOP for every process of the host: a control group's freezer exists in version 2, and for root, alone."""
+        if self.pid is not None and self.poll() is None:
+            processes.stop_tree(self.pid)
+
+    def cut(self) -> None:
+        """Takes its link down."""
+        self._network.cut(self.host.name)
+
+    def slow(self, factor: float) -> None:
+        """Limits it to that part of what it has."""
+        if not 0 < factor <= 1:
+            raise ConfigurationError(f"expected a factor of more than 0 and at most 1, got {factor:g}")
+        cpus, gbps = self._limits.cpus or os.cpu_count() or 1, self._limits.link_gbps or _UNLIMITED_GBPS
+        slowed = Limits(max(MIN_CPUS, cpus * factor), gbps * factor, self._limits.memory_bytes)
+        if self._group is not None:
+            self._group.limit(slowed)
+        self._network.limit(self.host.name, slowed.link_gbps)
+        self._slowed = True
+
+    def restore(self) -> None:
+        """Link up, its own limits, SIGCONT."""
+        self._network.restore(self.host.name)
+        if self._slowed:
+            if self._group is not None:
+                self._group.limit(self._limits)
+            self._network.limit(self.host.name, self._limits.link_gbps)
+            self._slowed = False
+        if self.pid is not None and self.poll() is None:
+            processes.signal_tree(self.pid, signal.SIGCONT)
+
+
+def _hosts_file(hosts: tuple[Host, ...]) -> str:
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    return "".join(f"{line}\n" for line in [*lines, *(f"{host.address} {host.name}" for host in hosts)])
