@@ -118,6 +118,11 @@ class Hierarchies:
         self.missing = missing  # why a controller is not there
 
     @classmethod
+    def none(cls) -> Hierarchies:
+        """For hosts without limits that this process could not put into groups."""
+        return cls({}, 0, "none are used")
+
+    @classmethod
     def find(cls, proc: Path = Path("/proc/self")) -> Hierarchies:
         """Reads `proc`'s mountinfo and cgroup; version 1 where it has the cpu controller."""
         mounts = [_Mount.parse(line) for line in (proc / "mountinfo").read_text().splitlines()]

@@ -29,21 +29,25 @@ def main(arguments: list[str]) -> int:
     """Makes the namespaces, starts PID 1, tells its process id on the file descriptor, waits for it."""
     space, task, report = Space.read(Path(arguments[0])), HostTask.read(Path(arguments[1])), int(arguments[2])
     processes.bind_to_parent(space.emulator_pid, signal.SIGKILL)
-    # What comes before PID 1 can take it waits: the kernel drops signals to a PID 1 that has no handler and no mask.
+    # A SIGTERM that comes now waits until PID 1 can take it: the kernel drops it for a PID 1 without handler and mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    for folder in space.control_groups:
-        Path(folder, "cgroup.procs").write_text("0")
-    syscalls.setns(space.network, syscalls.CLONE_NEWNET)
-    syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID)
+    output = os.open(space.output_dir, os.O_PATH | os.O_DIRECTORY)
+    try:
+        for folder in space.control_groups:
+            Path(folder, "cgroup.procs").write_text("0")
+        syscalls.setns(space.network, syscalls.CLONE_NEWNET)
+        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID)
+    except OSError as error:
+        return _note_failure(output, space, error)
     waiting, starting = os.pipe()
     first = os.fork()
     if first == 0:
         os.close(report)
         os.close(starting)
-        os._exit(_first_process(space, task, waiting))
+        os._exit(_first_process(space, task, waiting, output))
     os.write(report, b"%d\n" % first)
-    os.close(report)
-    os.close(waiting)
+    for descriptor in (report, waiting, output):
+        os.close(descriptor)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(first, signal.SIGTERM))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     os.write(starting, b"+")
@@ -51,26 +55,22 @@ def main(arguments: list[str]) -> int:
     return processes.exit_code(os.waitstatus_to_exitcode(status))
 
 
-def _first_process(space: Space, task: HostTask, waiting: int) -> int:
+def _first_process(space: Space, task: HostTask, waiting: int, output: int) -> int:
     try:
         processes.die_with_parent(signal.SIGKILL)
         if not os.read(waiting, 1):
             return 1  # the parent died before the line above
         os.close(waiting)
-        output = os.open(space.output_dir, os.O_PATH | os.O_DIRECTORY)
         try:
             furnish(space)
         except OSError as error:
-            _note_failure(output, f"InternalError: {space.host} can't be set up: {error}")
-            return 1
+            return _note_failure(output, space, error)
         os.close(output)
         os.chdir("/")
         return HostProcess(task).run()
     except BaseException:
         traceback.print_exc()
         return 1
-    finally:
-        sys.stderr.flush()
 
 
 def furnish(space: Space) -> None:
@@ -126,13 +126,15 @@ def _fresh_sys() -> None:
         os.close(groups)
 
 
-def _note_failure(output: int, reason: str) -> None:
+def _note_failure(output: int, space: Space, error: OSError) -> int:
+    """Says why the host did not start, in the folder's file `failure` as well, which no mount hides."""
+    reason = f"InternalError: {space.host} can't be set up: {error.strerror or error}"
     print(f"[emulate] {reason}", flush=True)
-    with (
-        contextlib.suppress(OSError),
-        open("failure", "x", opener=lambda name, flags: os.open(name, flags, dir_fd=output)) as file,
-    ):
-        file.write(reason)
+    with contextlib.suppress(OSError):
+        file = os.open("failure", os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=output)
+        os.write(file, reason.encode())
+        os.close(file)
+    return 1
 
 
 if __name__ == "__main__":

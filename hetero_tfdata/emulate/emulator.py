@@ -21,7 +21,7 @@ from hetero_tfdata.emulate.console import Console
 from hetero_tfdata.emulate.files import RunFolder, default_output, write_by_rename
 from hetero_tfdata.emulate.host import STOP_GRACE_S
 from hetero_tfdata.emulate.hosts import Host, master
-from hetero_tfdata.emulate.isolation import Isolation, RunningHost
+from hetero_tfdata.emulate.isolation import Isolation, RunningHost, Site
 from hetero_tfdata.emulate.job import Job
 from hetero_tfdata.emulate.namespaces import NamespaceIsolation
 from hetero_tfdata.emulate.process_isolation import ProcessIsolation
@@ -92,11 +92,11 @@ def run(
     with RunFolder.claim(output, job) as folder, _signals() as caught, processes.adopting_orphans():
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(apart.prepared(job, hosts, folder))
-                everyone = {host.name: Variables(job, hosts, host, apart.view(host)) for host in hosts}
+                site = stack.enter_context(apart.prepared(job, hosts, folder))
+                everyone = {host.name: Variables(job, hosts, host, site.view(host)) for host in hosts}
                 for variables in everyone.values():
                     folder.lay_out(variables)
-                run = _Run(job, hosts, folder, apart, state_file, stream)
+                run = _Run(job, hosts, folder, site, state_file, stream)
                 run.write_state()
             except (OSError, shutil.Error) as error:
                 folder.discard()
@@ -105,7 +105,7 @@ def run(
                 folder.discard()
                 raise
             try:
-                run.announce(seed)
+                run.announce(seed, apart.hosts_are)
                 for host in hosts:
                     if not caught:
                         run.start(host, everyone[host.name])
@@ -125,27 +125,27 @@ class _Run:
         job: Job,
         hosts: tuple[Host, ...],
         folder: RunFolder,
-        isolation: Isolation,
+        site: Site,
         state_file: Path | None,
         stream: TextIO | None,
     ) -> None:
-        self.job, self.hosts, self.folder, self.isolation, self.state_file = job, hosts, folder, isolation, state_file
+        self.job, self.hosts, self.folder, self.site, self.state_file = job, hosts, folder, site, state_file
         self.console = Console(stream, hosts, {host.name: folder.log(host.name) for host in hosts})
         self.running: dict[str, RunningHost] = {}
         self.exit_codes: dict[str, int] = {}
         self._written: dict[str, Any] | None = None
         self._started_at = time.monotonic()
 
-    def announce(self, seed: int | None) -> None:
+    def announce(self, seed: int | None, hosts_are: str) -> None:
         """Says what is emulated."""
         groups = [f"{group.name} = {group.count} x {group.instance_type}" for group in self.job.groups]
         say = self.console.say
-        say(f"{self.job.name}: {len(self.hosts)} hosts as {self.isolation.hosts_are} on this machine, no GPU is used")
+        say(f"{self.job.name}: {len(self.hosts)} hosts as {hosts_are} on this machine, no GPU is used")
         say("groups: " + ", ".join(groups) + (f" (seed {seed})" if seed is not None else " (assigned at random)"))
         if self.job.distribution:
             total = self.job.processes_per_host * sum(host.group == self.job.distribution for host in self.hosts)
             say(f"ranks: {total} in {self.job.distribution}, started by horovodrun on {master(self.job, self.hosts)}")
-        for note in self.isolation.notes(self.hosts):
+        for note in self.site.notes():
             say(note)
         say(f"output: {self.folder.path}")
 
@@ -164,7 +164,7 @@ class _Run:
             sockets=view.sockets,
             rank_variables=dict(view.rank_variables),
         )
-        self.running[host.name] = self.isolation.start(host, task, _base_environment() | variables.environment())
+        self.running[host.name] = self.site.start(host, task, _base_environment() | variables.environment())
         self.write_state()
 
     def until_all_ended(self, deadline: float, caught: list[int]) -> str | None:

@@ -14,7 +14,7 @@ from hetero_tfdata.emulate.task import HostTask
 from hetero_tfdata.emulate.view import HostView
 from hetero_tfdata.errors import ConfigurationError
 
-__all__ = ["Isolation", "RunningHost", "start_process"]
+__all__ = ["Isolation", "RunningHost", "Site", "start_process"]
 
 
 class RunningHost(ABC):
@@ -65,22 +65,11 @@ class RunningHost(ABC):
         """Undoes `freeze`, `cut` and `slow`."""
 
 
-class Isolation(ABC):
-    """One kind of isolation, for one run."""
+class Site(ABC):
+    """This machine, prepared for the hosts of one run."""
 
-    # How the run announces its hosts.
-    hosts_are: str
-
-    @abstractmethod
-    def place(self, job: Job, seed: int | None) -> tuple[Host, ...]:
-        """The hosts with their addresses; nothing is made yet. Raises HeteroTFDataError where the job can't have them."""
-
-    @abstractmethod
-    def prepared(self, job: Job, hosts: tuple[Host, ...], folder: RunFolder) -> AbstractContextManager[None]:
-        """Inside, what the hosts need on the machine is there; entered once, before the hosts' folders are made."""
-
-    def notes(self, hosts: tuple[Host, ...]) -> list[str]:
-        """What the run's first lines should say besides."""
+    def notes(self) -> list[str]:
+        """What the run's first lines should say of it."""
         return []
 
     @abstractmethod
@@ -90,6 +79,20 @@ class Isolation(ABC):
     @abstractmethod
     def start(self, host: Host, task: HostTask, environment: dict[str, str]) -> RunningHost:
         """Starts the host, in this thread, with whose life the host's is bound up."""
+
+
+class Isolation(ABC):
+    """One kind of isolation; `hosts_are` is how a run announces its hosts."""
+
+    hosts_are: str
+
+    @abstractmethod
+    def place(self, job: Job, seed: int | None) -> tuple[Host, ...]:
+        """The hosts with their addresses; nothing is made yet. Raises HeteroTFDataError where the job can't have them."""
+
+    @abstractmethod
+    def prepared(self, job: Job, hosts: tuple[Host, ...], folder: RunFolder) -> AbstractContextManager[Site]:
+        """Makes what the hosts need on this machine; it goes with the context, when they have ended."""
 
 
 def start_process(

@@ -18,7 +18,7 @@ from hetero_tfdata.emulate import processes
 from hetero_tfdata.emulate.cgroups import ControlGroup, Hierarchies
 from hetero_tfdata.emulate.files import RunFolder
 from hetero_tfdata.emulate.hosts import Host, assigned, master
-from hetero_tfdata.emulate.isolation import Isolation, RunningHost, start_process
+from hetero_tfdata.emulate.isolation import Isolation, RunningHost, Site, start_process
 from hetero_tfdata.emulate.job import Job
 from hetero_tfdata.emulate.limits import MIN_CPUS, Limits
 from hetero_tfdata.emulate.network import INTERFACE, Network, address
@@ -35,6 +35,8 @@ _BASE_DIR = Path("/opt/ml")
 # Where hosts of a distribution meet, on each of them.
 _SOCKETS = "/run/hetero-tfdata"
 _HOSTS_FILE = "/etc/hosts"
+# Folders that a host has of its own, elsewhere.
+_NOT_INHERITED = {"TMPDIR", "XDG_RUNTIME_DIR"}
 # `slow` without limits: a factor needs something to be a part of. A c5.18xlarge's link is 25.
 _UNLIMITED_GBPS = 25.0
 
@@ -42,19 +44,10 @@ _UNLIMITED_GBPS = 25.0
 class NamespaceIsolation(Isolation):
     """Each host has namespaces of its own; the limits follow from its instance type and the scale."""
 
-    hosts_are = "network, process and mount namespaces"
+    hosts_are = "processes in namespaces of their own"
 
     def __init__(self, scale: float = 0.0, memory_gib: float | None = None) -> None:
         self._scale, self._memory_gib = scale, memory_gib
-        self._limits: dict[str, Limits] = {}
-        self._groups: dict[str, ControlGroup] = {}
-        self._hierarchies: Hierarchies
-        self._privileges: Privileges
-        self._network: Network
-        self._run: Run
-        self._folder: RunFolder
-        self._job: Job
-        self._hosts: tuple[Host, ...] = ()
 
     def place(self, job: Job, seed: int | None) -> tuple[Host, ...]:
         """The hosts, each with an address of its own and all of its ports.
@@ -62,59 +55,73 @@ class NamespaceIsolation(Isolation):
         Raises:
             ConfigurationError: the limits can't be set on this machine.
         """
-        limits = {group.instance_type: Limits.of(group.instance_type, self._scale, self._memory_gib) for group in job.groups}
-        self._hierarchies = Hierarchies.find()
-        self._hierarchies.require(limits.values())
+        Hierarchies.find().require(self._limits(group.instance_type) for group in job.groups)
         if not _BASE_DIR.parent.is_dir():
             raise ConfigurationError(
                 f"--isolation namespace mounts {_BASE_DIR} on each host: make the folder {_BASE_DIR.parent}"
             )
-        groups = assigned(job, seed)
-        hosts = tuple(
-            Host(f"algo-{number}", group.name, group.instance_type, address(number))
-            for number, group in enumerate(groups, start=1)
-        )
-        self._limits = {host.name: limits[host.instance_type] for host in hosts}
-        return hosts
+        groups = enumerate(assigned(job, seed), start=1)
+        return tuple(Host(f"algo-{number}", group.name, group.instance_type, address(number)) for number, group in groups)
 
     @contextlib.contextmanager
-    def prepared(self, job: Job, hosts: tuple[Host, ...], folder: RunFolder) -> Iterator[None]:
-        """Network and control groups; they go when the run ends, or when the next one starts."""
-        self._job, self._hosts, self._folder = job, hosts, folder
-        names = [host.name for host in hosts]
-        with Privileges.acquire() as self._privileges, Run.begin(self._privileges) as self._run:
-            self._network = Network(self._privileges, self._run.name, {host.name: host.address for host in hosts})
-            self._run.will_make(
-                namespaces=list(self._network.namespaces.values()),
-                control_groups=self._hierarchies.folders(self._run.name, names),
-            )
-            self._network.build()
+    def prepared(self, job: Job, hosts: tuple[Host, ...], folder: RunFolder) -> Iterator[Site]:
+        """Makes the network and the control groups; they go with the context, or when the next run starts."""
+        limits = {host.name: self._limits(host.instance_type) for host in hosts}
+        with Privileges.acquire() as privileges, Run.begin(privileges) as run:
+            network = Network(privileges, run.name, {host.name: host.address for host in hosts})
+            # A user's own control groups may be there and yet take no process from outside: only where they are asked for.
+            use_groups = privileges.is_root or any(limit.cpus or limit.memory_bytes for limit in limits.values())
+            hierarchies = Hierarchies.find() if use_groups else Hierarchies.none()
+            run.will_make(namespaces=list(network.namespaces.values()), control_groups=hierarchies.folders(run.name, limits))
+            network.build()
             try:
-                self._groups = self._hierarchies.make(self._run.name, names)
+                groups = hierarchies.make(run.name, limits)
+                for name, group in groups.items():
+                    group.limit(limits[name])
             except OSError as error:
                 raise ConfigurationError(f"the hosts' control groups can't be made: {error}") from None
-            for name, limits in self._limits.items():
-                if name in self._groups:
-                    self._groups[name].limit(limits)
-                if limits.link_gbps is not None:
-                    self._network.limit(name, limits.link_gbps)
-            (self._run.folder / "sockets").mkdir()
-            (self._run.folder / "hosts").write_text(_hosts_file(hosts))
+            for name, limit in limits.items():
+                if limit.link_gbps is not None:
+                    network.limit(name, limit.link_gbps)
+            site = _Site(job, hosts, folder, run, network, groups, limits, privileges)
             try:
-                yield
+                yield site
             finally:
-                for name in names:
-                    shutil.rmtree(self._tmp(name), ignore_errors=True)
+                site.remove_tmp()
 
-    def notes(self, hosts: tuple[Host, ...]) -> list[str]:
-        """The limits, the way in, and what this user can't have."""
-        limits = {host.instance_type: str(self._limits[host.name]) for host in hosts}
+    def _limits(self, instance_type: str) -> Limits:
+        return Limits.of(instance_type, self._scale, self._memory_gib)
+
+
+class _Site(Site):
+    """The network and the control groups of a run."""
+
+    def __init__(
+        self,
+        job: Job,
+        hosts: tuple[Host, ...],
+        folder: RunFolder,
+        run: Run,
+        network: Network,
+        groups: dict[str, ControlGroup],
+        limits: dict[str, Limits],
+        privileges: Privileges,
+    ) -> None:
+        self._job, self._hosts, self._folder, self._run, self._network = job, hosts, folder, run, network
+        self._groups, self._limits, self._privileges = groups, limits, privileges
+        (run.folder / "sockets").mkdir()
+        (run.folder / "hosts").write_text(_hosts_file(hosts))
+
+    def notes(self) -> list[str]:
+        """The limits, the way into a host's network, and whose privileges it takes."""
+        limits = {host.instance_type: str(self._limits[host.name]) for host in self._hosts}
         said = ["limits: " + "; ".join(f"{kind} {text}" for kind, text in limits.items())] if any(limits.values()) else []
-        enter = f"ip netns exec {self._network.namespaces[hosts[0].name]} COMMAND"
+        first = self._hosts[0].name
+        enter = f"ip netns exec {self._network.namespaces[first]} COMMAND"
         if not self._privileges.is_root:
-            said.append("not run as root: in a user namespace of this user's")
+            said.append("not as root: in a user namespace of this user's")
             enter = " ".join([*self._privileges.prefix, enter])
-        return [*said, f"network of {hosts[0].name}: {enter}"]
+        return [*said, f"network of {first}: {enter}"]
 
     def view(self, host: Host) -> HostView:
         """What SageMaker shows."""
@@ -125,6 +132,7 @@ class NamespaceIsolation(Isolation):
             sockets=_SOCKETS,
             network_interface=INTERFACE,
             shared_channels=False,
+            variables={"HOSTNAME": host.name},
             rank_variables={
                 "HOROVOD_GLOO_RENDEZVOUS_ADDR": next((other.address for other in self._hosts if other.name == leader), ""),
                 "HOROVOD_GLOO_IFACE": INTERFACE,
@@ -148,7 +156,7 @@ class NamespaceIsolation(Isolation):
                 [*self._privileges.prefix, *command],
                 folder=private,
                 log=self._folder.log(host.name),
-                environment={name: value for name, value in environment.items() if name != "TMPDIR"},  # it has its own /tmp
+                environment={name: value for name, value in environment.items() if name not in _NOT_INHERITED},
                 keep=(writing,),
             )
         except BaseException:
@@ -185,6 +193,11 @@ class NamespaceIsolation(Isolation):
             ),
             output_dir=str(base_dir / "output"),
         )
+
+    def remove_tmp(self) -> None:
+        """Removes what ended hosts left in their /tmp."""
+        for host in self._hosts:
+            shutil.rmtree(self._tmp(host.name), ignore_errors=True)
 
     def _tmp(self, host: str) -> Path:
         return self._folder.path / host / "tmp"
@@ -248,7 +261,7 @@ class _Namespaced(RunningHost):
         self._network.cut(self.host.name)
 
     def slow(self, factor: float) -> None:
-        """Limits it to that part of what it has."""
+        """Limits it to that part of what it has; its CPUs where this user has control groups."""
         if not 0 < factor <= 1:
             raise ConfigurationError(f"expected a factor of more than 0 and at most 1, got {factor:g}")
         cpus, gbps = self._limits.cpus or os.cpu_count() or 1, self._limits.link_gbps or _UNLIMITED_GBPS

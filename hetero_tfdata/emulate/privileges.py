@@ -24,6 +24,7 @@ _INSTEAD = "or use --isolation process"
 # What the namespaces of a host need, by command and the Debian package that has it.
 _COMMANDS = {"ip": "iproute2", "tc": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}
 _HOLDER_TIMEOUT_S = 60.0
+_COMMAND_TIMEOUT_S = 60.0
 # linux/capability.h
 _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 
@@ -91,7 +92,19 @@ class Privileges:
         Raises:
             ConfigurationError: it failed; has its last words.
         """
-        done = subprocess.run([*self.prefix, *command], input=given, capture_output=True, text=True)
+        try:
+            done = subprocess.run(
+                [*self.prefix, *command],
+                input=given,
+                capture_output=True,
+                text=True,
+                timeout=_COMMAND_TIMEOUT_S,
+                start_new_session=True,  # Ctrl-C must not interrupt what it makes or removes
+            )
+        except subprocess.TimeoutExpired:
+            raise ConfigurationError(
+                f"--isolation namespace: {' '.join(command[:4])} did not end in {_COMMAND_TIMEOUT_S:g} s; {_INSTEAD}"
+            ) from None
         if done.returncode != 0:
             said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
             raise ConfigurationError(f"--isolation namespace: {' '.join(command[:4])} failed: {said}; {_INSTEAD}")

@@ -15,7 +15,7 @@ from typing import Any
 from hetero_tfdata.emulate import processes
 from hetero_tfdata.emulate.files import RunFolder
 from hetero_tfdata.emulate.hosts import Host, endpoints, place
-from hetero_tfdata.emulate.isolation import Isolation, RunningHost, start_process
+from hetero_tfdata.emulate.isolation import Isolation, RunningHost, Site, start_process
 from hetero_tfdata.emulate.job import Job
 from hetero_tfdata.emulate.task import HostTask
 from hetero_tfdata.emulate.view import HostView
@@ -28,24 +28,21 @@ class ProcessIsolation(Isolation):
 
     hosts_are = "processes"
 
-    def __init__(self) -> None:
-        self._folder: RunFolder
-        self._hosts: tuple[Host, ...] = ()
-        self._sockets = ""
-        self._started: list[subprocess.Popen[bytes]] = []
-
     def place(self, job: Job, seed: int | None) -> tuple[Host, ...]:
         """The hosts, each with a free block of ports."""
         return place(job, seed)
 
     @contextlib.contextmanager
-    def prepared(self, job: Job, hosts: tuple[Host, ...], folder: RunFolder) -> Iterator[None]:
-        """A folder for the sockets of a distribution's hosts."""
-        self._folder, self._hosts = folder, hosts
+    def prepared(self, job: Job, hosts: tuple[Host, ...], folder: RunFolder) -> Iterator[Site]:
+        """Makes a folder for the sockets of a distribution's hosts, no more."""
         with contextlib.ExitStack() as stack:
-            if job.distribution:
-                self._sockets = stack.enter_context(_socket_folder())
-            yield
+            yield _Site(hosts, folder, stack.enter_context(_socket_folder()) if job.distribution else "")
+
+
+class _Site(Site):
+    def __init__(self, hosts: tuple[Host, ...], folder: RunFolder, sockets: str) -> None:
+        self._hosts, self._folder, self._sockets = hosts, folder, sockets
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def view(self, host: Host) -> HostView:
         """The machine's own view, with the folder that stands for /opt/ml and everybody's ports."""

@@ -9,6 +9,7 @@ from hetero_tfdata.emulate import Group, Job
 from hetero_tfdata.emulate.files import MARK, RunFolder, default_output
 from hetero_tfdata.emulate.hosts import place
 from hetero_tfdata.emulate.variables import Variables
+from hetero_tfdata.emulate.view import HostView
 from hetero_tfdata.errors import ConfigurationError
 
 
@@ -27,7 +28,7 @@ def test_a_host_has_sagemakers_folders(job: Job, tmp_path: Path) -> None:
     hosts = place(job)
     with RunFolder.claim(tmp_path / "out", job) as folder:
         base = folder.base_dir("algo-1")
-        folder.lay_out(Variables(job, hosts, hosts[0], base))
+        folder.lay_out(Variables(job, hosts, hosts[0], HostView(base)))
     assert base == tmp_path / "out" / "algo-1" / "opt" / "ml"
     config = {path.name: json.loads(path.read_text()) for path in (base / "input" / "config").iterdir()}
     assert config["resourceconfig.json"]["current_host"] == "algo-1"
@@ -51,7 +52,7 @@ def test_an_output_below_the_source_folder_is_not_copied_into_itself(job: Job) -
     (source / "out" / "earlier").mkdir(parents=True)
     (source / "out" / "earlier" / MARK).touch()
     with RunFolder.claim(source / "out" / "run", job) as folder:
-        folder.lay_out(Variables(job, hosts, hosts[0], folder.base_dir("algo-1")))
+        folder.lay_out(Variables(job, hosts, hosts[0], HostView(folder.base_dir("algo-1"))))
         assert list((folder.base_dir("algo-1") / "code" / "out").iterdir()) == []
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
 import pytest
 
 from hetero_tfdata.emulate import Group, Job, hosts
+from hetero_tfdata.emulate.files import RunFolder
+from hetero_tfdata.emulate.process_isolation import ProcessIsolation
 from hetero_tfdata.errors import PortInUseError
 
 
@@ -32,6 +35,14 @@ def test_hosts_stand_in_natural_order_and_the_master_is_the_first_in_sagemakers(
     placed = hosts.place(job, seed=0)
     assert [host.name for host in placed] == [f"algo-{number}" for number in range(1, 13)]
     assert hosts.master(job, placed) == sorted(host.name for host in placed if host.group == "gpu")[0]
+
+
+def test_hosts_of_process_isolation_know_each_others_ports(job: Job, tmp_path: Path) -> None:
+    placed = hosts.place(job)
+    with RunFolder.claim(tmp_path / "out", job) as folder, ProcessIsolation().prepared(job, placed, folder) as site:
+        told = {site.view(host).variables["HETERO_TFDATA_ADDRESSES"] for host in placed}
+        assert [json.loads(text) for text in told] == [{host.name: f"127.0.0.1:{host.first_port}" for host in placed}]
+        assert site.view(placed[0]).variables["SAGEMAKER_BASE_DIR"] == str(folder.base_dir("algo-1"))
 
 
 def test_each_host_has_a_block_of_ports_below_the_ephemeral_range(job: Job) -> None:

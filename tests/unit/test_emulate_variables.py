@@ -11,6 +11,7 @@ import pytest
 from hetero_tfdata.emulate import Group, Job
 from hetero_tfdata.emulate.hosts import Host
 from hetero_tfdata.emulate.variables import Variables, command_arguments, inherited
+from hetero_tfdata.emulate.view import HostView
 
 HYPERPARAMETERS: dict[str, Any] = {
     "epochs": 3,
@@ -33,14 +34,14 @@ def job(tmp_path: Path) -> Job:
     )
 
 
-def variables(job: Job, name: str = "algo-10") -> Variables:
+def variables(job: Job, name: str = "algo-10", view: HostView | None = None) -> Variables:
     placed = {"algo-1": "gpu", "algo-2": "cpu", "algo-9": "cpu", "algo-10": "gpu"}
     types = {group.name: group.instance_type for group in job.groups}
     hosts = tuple(
         Host(host, group, types[group], "127.0.0.1", 20000 + 100 * number)
         for number, (host, group) in enumerate(placed.items())
     )
-    return Variables(job, hosts, next(host for host in hosts if host.name == name), Path("/base"))
+    return Variables(job, hosts, next(host for host in hosts if host.name == name), view or HostView(Path("/base")))
 
 
 def test_command_arguments_are_the_toolkits() -> None:
@@ -69,16 +70,19 @@ def test_every_hyperparameter_is_encoded_as_json(job: Job) -> None:
     assert {key: json.loads(encoded[key]) for key in HYPERPARAMETERS} == HYPERPARAMETERS
 
 
-def test_channels_are_the_same_path_on_every_host(job: Job) -> None:
-    paths = {variables(job, host).environment()["SM_CHANNEL_TRAIN"] for host in ("algo-1", "algo-2")}
-    assert paths == {str(job.channels["train"])}
+@pytest.mark.parametrize("shared", [True, False])
+def test_channels_are_the_same_path_on_every_host(job: Job, shared: bool) -> None:
+    view = HostView(Path("/opt/ml"), shared_channels=shared)
+    paths = {variables(job, host, view).environment()["SM_CHANNEL_TRAIN"] for host in ("algo-1", "algo-2")}
+    assert paths == {str(job.channels["train"]) if shared else "/opt/ml/input/data/train"}
 
 
-def test_hosts_know_each_others_addresses(job: Job) -> None:
-    texts = {variables(job, host).environment()["HETERO_TFDATA_ADDRESSES"] for host in ("algo-1", "algo-2")}
-    assert [json.loads(text) for text in texts] == [
-        {"algo-1": "127.0.0.1:20000", "algo-2": "127.0.0.1:20100", "algo-9": "127.0.0.1:20200", "algo-10": "127.0.0.1:20300"}
-    ]
+def test_a_host_is_told_what_its_isolation_sees(job: Job) -> None:
+    view = HostView(Path("/opt/ml"), network_interface="eth0", variables={"HETERO_TFDATA_ADDRESSES": "{}"})
+    told = variables(job, view=view).environment()
+    assert (told["HETERO_TFDATA_ADDRESSES"], told["SM_NETWORK_INTERFACE_NAME"]) == ("{}", "eth0")
+    assert (told["SM_MODULE_DIR"], told["SM_OUTPUT_DIR"]) == ("/opt/ml/code", "/opt/ml/output")
+    assert "HETERO_TFDATA_ADDRESSES" not in variables(job).environment()
 
 
 def test_without_a_distribution_there_is_no_mpi(job: Job) -> None:
