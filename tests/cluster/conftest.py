@@ -1,4 +1,4 @@
-"""A plain tf.data service, for what distribute() is compared with."""
+"""A plain tf.data service, for what distribute() is compared with, and whether hosts may have namespaces here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,27 @@ from collections.abc import Iterator
 
 import pytest
 
+from hetero_tfdata.emulate.privileges import Privileges
+from hetero_tfdata.errors import ConfigurationError
 from support import clean_environment, free_blocks
+
+
+@pytest.fixture(scope="session")
+def namespaces_of_root() -> bool:
+    """Whether hosts with namespaces are root's, or of a user namespace; skips where they can't be had."""
+    try:
+        with Privileges.acquire() as privileges:
+            return privileges.is_root
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["process", "namespace"])
+def isolation(request: pytest.FixtureRequest) -> str:
+    """Each kind of isolation."""
+    if request.param == "namespace":
+        request.getfixturevalue("namespaces_of_root")
+    return request.param
 
 
 @pytest.fixture(scope="module")

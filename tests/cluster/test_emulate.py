@@ -39,11 +39,12 @@ def write(name, value):
 def emulate(tmp_path: Path) -> Iterator[Callable[..., Result]]:
     """Runs a script as a job; its logs are shown when the test fails."""
 
-    def start(script: str, *groups: Group, timeout_s: float = 60, stream: Any = None, **options: Any) -> Result:
+    def start(script: str, *groups: Group, timeout_s: float = 60, **options: Any) -> Result:
         (tmp_path / "source").mkdir()
         (tmp_path / "source" / "train.py").write_text(PREAMBLE + script)
+        how = {name: options.pop(name) for name in ("stream", "isolation") if name in options}
         job = Job(groups or (CPU, GPU), tmp_path / "source", "train.py", **options)
-        return run(job, output=tmp_path / "out", state=tmp_path / "state.json", timeout_s=timeout_s, stream=stream)
+        return run(job, output=tmp_path / "out", state=tmp_path / "state.json", timeout_s=timeout_s, **how)
 
     yield start
     for log in sorted((tmp_path / "out").glob("*.log")):
@@ -147,7 +148,7 @@ elif rank is None:
     assert re.search(r"algo-\d  data_group  ml\.c5\.18xlarge +5 +0\n", shown)
 
 
-def test_the_variables_are_the_toolkits(emulate: Callable[..., Result], tmp_path: Path) -> None:
+def test_the_variables_are_the_toolkits(emulate: Callable[..., Result], tmp_path: Path, isolation: str) -> None:
     """Our stand-in's variables against sagemaker-training's own, in the process that sees both."""
     pytest.importorskip("sagemaker_training")
     script = """
@@ -165,6 +166,7 @@ write(f"seen-{rank}.json", {"ours": ours, "theirs": theirs.to_env_vars(), "argum
         distribution="dnn_group",
         channels={"train": tmp_path / "photographs", "val-2": tmp_path / "photographs"},
         hyperparameters=hyperparameters,
+        isolation=isolation,
     )
     assert result.exit_code == 0
     (data_host,) = of_group(result, "data_group")
@@ -173,12 +175,15 @@ write(f"seen-{rank}.json", {"ours": ours, "theirs": theirs.to_env_vars(), "argum
         seen = output_data(result, host, f"seen-{rank}.json")
         ours, theirs = seen["ours"], seen["theirs"]
         assert seen["argv"][1:] == seen["arguments"]
-        # On purpose the same folder on every host, where the toolkit says the host's own link to it.
-        channels = {name: theirs.pop(name) for name in ("SM_CHANNEL_TRAIN", "SM_CHANNEL_VAL-2")}
-        assert {Path(path).resolve() for path in channels.values()} == {tmp_path / "photographs"}
-        assert {ours.pop(name) for name in channels} == {str(tmp_path / "photographs")}
         ours_env, theirs_env = (json.loads(told.pop("SM_TRAINING_ENV")) for told in (ours, theirs))
-        assert ours_env.pop("channel_input_dirs") != theirs_env.pop("channel_input_dirs")
+        if isolation == "process":
+            # On purpose the same folder on every host, where the toolkit says the host's own link to it.
+            channels = {name: theirs.pop(name) for name in ("SM_CHANNEL_TRAIN", "SM_CHANNEL_VAL-2")}
+            assert {Path(path).resolve() for path in channels.values()} == {tmp_path / "photographs"}
+            assert {ours.pop(name) for name in channels} == {str(tmp_path / "photographs")}
+            assert ours_env.pop("channel_input_dirs") != theirs_env.pop("channel_input_dirs")
+        else:
+            assert ours["SM_CHANNEL_VAL-2"] == "/opt/ml/input/data/val-2"
         # On purpose the CPUs that the process may use, where the toolkit counts the machine's.
         for told in (ours, theirs, ours_env, theirs_env):
             assert int(told.pop("SM_NUM_CPUS", None) or told.pop("num_cpus")) > 0
@@ -391,7 +396,7 @@ def test_a_killed_emulator_leaves_no_process(endless: subprocess.Popen[str], tmp
     assert list(short_tmp.iterdir()) == []
 
 
-def test_ranks_on_several_hosts_reduce_over_horovod(emulate: Callable[..., Result]) -> None:
+def test_ranks_on_several_hosts_reduce_over_horovod(emulate: Callable[..., Result], isolation: str) -> None:
     pytest.importorskip("horovod.tensorflow")
     script = """
 import tensorflow as tf
@@ -402,7 +407,12 @@ total = hvd.allreduce(tf.constant(float(hvd.rank())), op=hvd.Sum).numpy()
 write(f"sum-{rank}.json", [float(total), hvd.size(), hvd.local_size(), hvd.cross_rank(), hvd.cross_size()])
 """
     result = emulate(
-        script, Group("dnn_group", "ml.p4d.24xlarge", 2), distribution="dnn_group", processes_per_host=2, timeout_s=240
+        script,
+        Group("dnn_group", "ml.p4d.24xlarge", 2),
+        distribution="dnn_group",
+        processes_per_host=2,
+        timeout_s=240,
+        isolation=isolation,
     )
     assert result.exit_code == 0
     for rank, host in enumerate(("algo-1", "algo-1", "algo-2", "algo-2")):

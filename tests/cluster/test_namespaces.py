@@ -25,7 +25,6 @@ from hetero_tfdata.emulate.files import RunFolder
 from hetero_tfdata.emulate.isolation import RunningHost
 from hetero_tfdata.emulate.limits import Limits
 from hetero_tfdata.emulate.namespaces import NamespaceIsolation
-from hetero_tfdata.emulate.privileges import Privileges
 from hetero_tfdata.emulate.task import HostTask
 from hetero_tfdata.errors import ConfigurationError
 from support import clean_environment, wait_for
@@ -34,14 +33,10 @@ CPU, GPU = Group("data_group", "ml.c5.18xlarge", 2), Group("dnn_group", "ml.p4d.
 JOBS = Path(__file__).parents[1] / "jobs"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def is_root() -> bool:
-    """Whether the hosts are root's; skips where nobody may make namespaces."""
-    try:
-        with Privileges.acquire() as privileges:
-            return privileges.is_root
-    except ConfigurationError as error:
-        pytest.skip(str(error))
+@pytest.fixture(autouse=True)
+def is_root(namespaces_of_root: bool) -> bool:
+    """Whether the hosts are root's."""
+    return namespaces_of_root
 
 
 @pytest.fixture
