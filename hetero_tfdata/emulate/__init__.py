@@ -1,4 +1,4 @@
-"""A SageMaker training job, heterogeneous or not, as processes on one machine.
+"""A SageMaker training job, heterogeneous or not, on one machine: as plain processes, or each host with its own namespaces.
 
     from hetero_tfdata.emulate import Group, Job, run
 

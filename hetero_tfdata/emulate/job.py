@@ -31,7 +31,7 @@ class Group:
 
     Attributes:
         name: such as "data_group"; 1 to 64 characters.
-        instance_type: such as "ml.c5.18xlarge"; told to the hosts, limits nothing here.
+        instance_type: such as "ml.c5.18xlarge"; told to the hosts; its CPUs and link limit them where the run has a scale.
         count: hosts in the group, at least 1.
     """
 

@@ -68,7 +68,7 @@ class NamespaceIsolation(Isolation):
         """Makes the network and the control groups; they go with the context, or when the next run starts."""
         limits = {host.name: self._limits(host.instance_type) for host in hosts}
         with Privileges.acquire() as privileges, Run.begin(privileges) as run:
-            network = Network(privileges, run.name, {host.name: host.address for host in hosts})
+            network = Network(run.privileges, run.name, {host.name: host.address for host in hosts})
             # A user's own control groups may be there and yet take no process from outside: only where they are asked for.
             use_groups = privileges.is_root or any(limit.cpus or limit.memory_bytes for limit in limits.values())
             hierarchies = Hierarchies.find() if use_groups else Hierarchies.none()

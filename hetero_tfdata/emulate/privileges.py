@@ -35,9 +35,11 @@ class Privileges:
 
     Attributes:
         prefix: what goes before such a command; empty for root.
+        held: file descriptors that the commands hold open while they run.
     """
 
     prefix: tuple[str, ...] = ()
+    held: tuple[int, ...] = ()
 
     @property
     def is_root(self) -> bool:
@@ -99,6 +101,7 @@ class Privileges:
                 capture_output=True,
                 text=True,
                 timeout=_COMMAND_TIMEOUT_S,
+                pass_fds=self.held,
                 start_new_session=True,  # Ctrl-C must not interrupt what it makes or removes
             )
         except subprocess.TimeoutExpired:

@@ -7,6 +7,7 @@ before it is made. A run whose lock is free is dead.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -32,10 +33,13 @@ _MADE = "made.json"
 
 
 class Run:
-    """One run; `name` begins the names of everything it makes on the machine."""
+    """One run; `name` begins the names of everything it makes on the machine.
+
+    `privileges` are those to make it with: a command of a killed emulator keeps the run alive until it has ended.
+    """
 
     def __init__(self, folder: Path, privileges: Privileges) -> None:
-        self.folder, self._privileges = folder, privileges
+        self.folder, self.privileges = folder, privileges
         self.name = folder.name
 
     @classmethod
@@ -50,7 +54,8 @@ class Run:
             with _locked(home / _LOCK):
                 for folder in sorted(home.iterdir()):
                     if folder.is_dir():
-                        _clear_if_dead(folder, privileges)
+                        with contextlib.suppress(OSError, ConfigurationError):  # the next start tries again
+                            _clear_if_dead(folder, privileges)
                 folder = home / f"hetero-{secrets.token_hex(3)}"
                 folder.mkdir()
                 lock = open(folder / _LOCK, "w")  # noqa: SIM115 (held until the run ends, whatever ends it)
@@ -59,7 +64,7 @@ class Run:
             raise ConfigurationError(f"--isolation namespace: {home} can't be used: {error}") from None
         with lock:
             try:
-                yield cls(folder, privileges)
+                yield cls(folder, dataclasses.replace(privileges, held=(lock.fileno(),)))
             finally:
                 try:
                     _clear(folder, privileges)
@@ -70,7 +75,7 @@ class Run:
 
     def will_make(self, *, namespaces: list[str], control_groups: list[Path]) -> None:
         """Notes what is to be removed whatever happens: names of network namespaces, folders of control groups."""
-        listed = namespaces if self._privileges.is_root else []  # those of a user namespace end with it
+        listed = namespaces if self.privileges.is_root else []  # those of a user namespace end with it
         write_by_rename(
             self.folder / _MADE, {"namespaces": listed, "control_groups": [str(folder) for folder in control_groups]}
         )

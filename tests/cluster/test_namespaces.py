@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,8 +82,9 @@ def left_of(state: Path) -> list[str]:
         found += [str(path) for path in Path("/run/netns").glob(f"{name}*")]
         found += [str(tree) for tree in Hierarchies.find().folders(name, [host["name"]]) if tree.exists()]
         found += [str(path) for path in Path("/run/hetero-tfdata").glob(f"{name}*")]
-        if host["pid"] and psutil.pid_exists(host["pid"]):
-            found.append(f"process {host['pid']}")
+        with contextlib.suppress(psutil.NoSuchProcess):  # a dead one may wait for its new parent to take note
+            if host["pid"] and psutil.Process(host["pid"]).status() != psutil.STATUS_ZOMBIE:
+                found.append(f"process {host['pid']}")
     return found
 
 
@@ -231,19 +233,37 @@ def test_an_error_in_set_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     """The hosts' folders can't be made when network and control groups are there already."""
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "train.py").touch()
-    made: list[str] = []
+    made: list[Path] = []
 
     def fail(*_: object) -> None:
-        made.extend(path.name for path in Path("/run/hetero-tfdata").glob("hetero-*"))
-        made.extend(path.name for path in Path("/run/netns").glob("hetero-*"))
+        locks = [Path(os.readlink(f"/proc/self/fd/{name}")) for name in os.listdir("/proc/self/fd") if _is_open(name)]
+        (own,) = [path.parent for path in locks if path.name == "lock" and path.parent.name.startswith("hetero-")]
+        listed = json.loads((own / "made.json").read_text())
+        made.extend([own, *(Path("/run/netns", name) for name in listed["namespaces"]), *map(Path, listed["control_groups"])])
+        assert [path for path in made if not path.exists()] == []
         raise OSError("the disk is full")
 
     monkeypatch.setattr(RunFolder, "lay_out", fail)
     with pytest.raises(ConfigurationError, match="the disk is full"):
         run(Job([CPU], tmp_path / "source", "train.py"), output=tmp_path / "out", isolation="namespace")
-    left = [name for folder in ("/run/hetero-tfdata", "/run/netns") for name in made if Path(folder, name).exists()]
-    assert left == []
+    assert made
+    assert [path for path in made if path.exists()] == []
     assert not (tmp_path / "out").exists()
+
+
+def _is_open(descriptor: str) -> bool:
+    return os.path.lexists(f"/proc/self/fd/{descriptor}")
+
+
+def test_modules_below_a_folder_that_hosts_have_of_their_own_are_found(
+    emulate: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder, "handy.py").write_text("x = 1")
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv("PYTHONPATH", folder)
+        script = f"import handy, os\nassert os.listdir('/tmp') == [{Path(folder).name!r}], os.listdir('/tmp')"
+        assert codes(emulate(script, Group("cpus", "ml.c5.18xlarge", 1))) == [0]
 
 
 # --- ends of a run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hetero_tfdata.emulate.privileges import Privileges, check_commands
 from hetero_tfdata.emulate.registry import Run
 from hetero_tfdata.errors import ConfigurationError
-from support import clean_environment
+from support import clean_environment, wait_for
 
 # Of a user namespace: its names of network namespaces end with it, so no command is run.
 UNPRIVILEGED = Privileges(("false",))
@@ -58,6 +59,37 @@ with Run.begin(Privileges(("false",))) as run:
             assert {path.name for path in home.glob("hetero-*")} == {living.name, following.name}
             assert (tmp_path / "living").exists()
     assert not (tmp_path / "living").exists()
+
+
+def test_a_killed_emulators_command_is_waited_for(home: Path, tmp_path: Path) -> None:
+    """What it still makes would come after the clearing up."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    script = f"""
+import os, signal, threading, time
+from pathlib import Path
+from hetero_tfdata.emulate.privileges import Privileges
+from hetero_tfdata.emulate.registry import Run
+with Run.begin(Privileges(("env",))) as run:
+    command = ["sh", "-c", "touch {tmp_path}/runs; read line < {gate}; mkdir {tmp_path}/late"]
+    run.will_make(namespaces=[], control_groups=[Path({str(tmp_path)!r}, "late")])
+    threading.Thread(target=run.privileges.run, args=(command,)).start()
+    while not os.path.exists({str(tmp_path / "runs")!r}):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = clean_environment(XDG_RUNTIME_DIR=str(tmp_path))
+    assert subprocess.run([sys.executable, "-c", script], env=environment, timeout=60).returncode == -9
+    with Run.begin(UNPRIVILEGED):
+        assert len(list(home.glob("hetero-*"))) == 2
+    gate.write_text("go on\n")
+    wait_for((tmp_path / "late").exists, 20, "the command's end")
+
+    def next_start_clears_up() -> bool:
+        with Run.begin(UNPRIVILEGED):
+            return not (tmp_path / "late").exists()
+
+    wait_for(next_start_clears_up, 20, "the command's lock")
 
 
 def test_a_missing_command_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
