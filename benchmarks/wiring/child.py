@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from augmentation.turns import take_pipe
 
-from hetero_tfdata.service.supervisor import SERVER_ALLOCATOR
+from hetero_tfdata.service.server_process import SERVER_ALLOCATOR
 from wiring.contenders import receive
 from wiring.pixels import ROW_BYTES
 from wiring.processes import cpu_s

@@ -9,6 +9,7 @@ import os
 import sys
 import textwrap
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from hetero_tfdata.errors import ConfigurationError, DatasetError
@@ -43,9 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
         workers_per_host=arguments.workers_per_host,
         memory_bytes=preflight.host_memory_bytes(),
         preloaded=preflight.known_preloads(*arguments.preload),
+        takes_demands=True,
     )
+    libraries: Mapping[str, tuple[str, ...]] = {}
     try:
-        findings = preflight.inspect(dataset, job)
+        findings, libraries = preflight.examine(dataset, job)
     except DatasetError as error:
         findings = [preflight.Finding("unwritable", arguments.function, str(error), "see that message", refused=True)]
     refused = any(finding.refused or arguments.strict for finding in findings)
@@ -56,11 +59,19 @@ def run(arguments: argparse.Namespace) -> int:
             "workers": arguments.workers,
             "refused": refused,
             "findings": [finding.as_dict() for finding in findings],
+            "libraries": libraries,
         }
         print(json.dumps(report, indent=2))
     else:
-        print(_table(arguments.function, findings, arguments.strict))
+        print("\n".join([_table(arguments.function, findings, arguments.strict), *_notes(libraries)]))
     return int(refused)
+
+
+def _notes(libraries: Mapping[str, tuple[str, ...]]) -> list[str]:
+    return [
+        f"note     {', '.join(operations)} are operations of {module}: distribute() has the servers of every host import it"
+        for module, operations in libraries.items()
+    ]
 
 
 def _table(function: str, findings: list[preflight.Finding], strict: bool) -> str:

@@ -63,6 +63,11 @@ class Host:
         return self.first_port + 1
 
     @property
+    def lifeline_port(self) -> int:
+        """Where a rank that owns the host's servers learns when the other ranks have ended."""
+        return self.first_port + 2
+
+    @property
     def worker_ports(self) -> range:
         """The ports that workers may use."""
         return range(self.first_port + _FIRST_WORKER, self.first_port + PORTS_PER_HOST)

@@ -19,8 +19,9 @@ from typing import Any
 
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import JobError, PortInUseError
-from hetero_tfdata.service import status, versions
+from hetero_tfdata.service import demand_port, status, versions
 from hetero_tfdata.service.cpus import usable_cpus
+from hetero_tfdata.service.demand import DEMAND_METHOD
 from hetero_tfdata.service.servers import is_port_free
 from hetero_tfdata.service.status import HEALTH_SERVICE, HostStatus, Phase, ServerStatus
 
@@ -68,8 +69,8 @@ class RankReport:
 
 
 class HealthServer:
-    """Publishes this host's state on its health port, answers `service.status.ask_status`, and on the leader's host collects
-    the ranks' reports.
+    """Publishes this host's state on its health port, answers `service.status.ask_status`, hands demands on to this host's
+    servers, and on the leader's host collects the ranks' reports.
 
     Raises:
         PortInUseError: the health port is taken.
@@ -86,10 +87,13 @@ class HealthServer:
         self._reports: dict[int, RankReport] = {}
         self._informed: set[str] = set()
         self._servers: Callable[[], Sequence[ServerStatus]] = tuple
+        self._meet: demand_port.Meet | None = None
+        self._members: Sequence[Host] = ()
         # a follower occupies a thread as long as it follows
         self._server = grpc.server(ThreadPoolExecutor(max_workers=128), options=_SERVER_OPTIONS)
         handlers = {
             "Acknowledge": grpc.unary_unary_rpc_method_handler(self._acknowledge),
+            DEMAND_METHOD: demand_port.handler(lambda: self._meet, lambda: self._members),
             "Follow": grpc.unary_stream_rpc_method_handler(self._follow),
             "Report": grpc.unary_unary_rpc_method_handler(self._report),
             status.STATUS_METHOD: grpc.unary_unary_rpc_method_handler(self._status),
@@ -126,6 +130,11 @@ class HealthServer:
     def show(self, servers: Callable[[], Sequence[ServerStatus]]) -> None:
         """Whoever asks for this host's status is told of these servers from now on (`Supervisor.status`)."""
         self._servers = servers
+
+    def take_demands(self, meet: demand_port.Meet, members: Sequence[Host]) -> None:
+        """Demands of those hosts are met by that function from now on (`Supervisor.meet`)."""
+        self._members = members
+        self._meet = meet
 
     def wait_for_reports(self, ranks: int, timeout_s: float) -> bool:
         """Whether that many ranks reported, or one reported a failure, before the deadline."""

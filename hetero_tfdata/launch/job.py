@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,11 @@ class Job:
     local_workers: int | None = 0
     roles: Mapping[str, Role] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
+
+    @property
+    def script_folder(self) -> str:
+        """Where the script finds its own modules, and where this host's servers find them too."""
+        return os.path.dirname(os.path.abspath(self.script))
 
     @property
     def script_environment(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ from hetero_tfdata.launch.health import HealthServer
 from hetero_tfdata.launch.job import Job
 from hetero_tfdata.launch.outcome import write_served
 from hetero_tfdata.service.cpus import idle_cpus, usable_cpus
+from hetero_tfdata.service.demand import Demand
 from hetero_tfdata.service.status import ask_status
 from hetero_tfdata.service.supervisor import RestartPolicy, Supervisor
 from hetero_tfdata.service.worker_count import worker_count
@@ -79,7 +80,8 @@ def _run(job: Job, health: HealthServer, stopped: threading.Event) -> None:
         supervisor = Supervisor.for_host(
             job.cluster,
             log=lambda line: job.log(f"local {line}"),
-            preload=job.preload,
+            preload=[*job.preload, *_demanded_modules(job)],
+            modules_in=job.script_folder,
             workers=count,
             on_failure=give_up,
             policy=_POLICY,
@@ -91,10 +93,31 @@ def _run(job: Job, health: HealthServer, stopped: threading.Event) -> None:
     try:
         with supervisor:
             health.show(supervisor.status)
+            health.take_demands(supervisor.meet, job.cluster.hosts)
+            _catch_up(job, supervisor, stopped)
             stopped.wait()
     finally:
         write_served(job.cluster, supervisor)
         supervisor.close()
+
+
+def _demanded_modules(job: Job) -> tuple[str, ...]:
+    """What the datasets that these workers will get parts of have had the dispatcher load."""
+    assert job.cluster.dispatcher_host is not None
+    with contextlib.suppress(JobError):
+        dispatcher = ask_status(job.cluster.dispatcher_host, _ASK_S).dispatcher
+        return dispatcher.modules if dispatcher is not None else ()
+    return ()
+
+
+def _catch_up(job: Job, supervisor: Supervisor, stopped: threading.Event) -> None:
+    """Loads what was demanded while the workers started: the leader asks those hosts whose workers have registered."""
+    try:
+        supervisor.wait_until_ready(job.deadlines.servers_s, unless=stopped.is_set)
+        if not stopped.is_set():
+            supervisor.meet(Demand(dict.fromkeys(_demanded_modules(job), ())), job.deadlines.servers_s)
+    except HeteroTFDataError as error:
+        job.log(f"local workers: {error}")
 
 
 def _fitting(job: Job, stopped: threading.Event) -> int:

@@ -56,8 +56,7 @@ def lead(job: Job) -> int:
 
         stack.enter_context(on_sigterm(stop))
         if not cluster.is_heterogeneous:
-            servers = stack.enter_context(running_servers(job, lambda error: training.end(str(error))))
-            health.show(servers.status)
+            servers = stack.enter_context(running_servers(job, health, lambda error: training.end(str(error))))
             servers.wait_until_ready(deadlines.servers_s)
         losses = stack.enter_context(following_serving_hosts(job, lose))
         stack.enter_context(rank_reports(health, training.end))
@@ -93,8 +92,7 @@ def take_part(job: Job) -> int:
                 health.publish(Phase.FAILED, str(error))
                 training.end(str(error))
 
-            servers = stack.enter_context(running_servers(job, on_failure))
-            health.show(servers.status)
+            servers = stack.enter_context(running_servers(job, health, on_failure))
             servers.wait_until_ready(job.deadlines.servers_s)
             health.publish(Phase.SERVING)
         code = training.run()

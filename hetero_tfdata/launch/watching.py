@@ -34,11 +34,21 @@ def follow_host(job: Job, host: Host, stopped: threading.Event) -> HostState | N
 
 
 @contextlib.contextmanager
-def running_servers(job: Job, on_failure: Callable[[HeteroTFDataError], None]) -> Iterator[Supervisor]:
-    """This host's servers; afterwards what they served stands in the host's report."""
-    supervisor = Supervisor.for_host(job.cluster, log=job.log, preload=job.preload, workers=job.workers, on_failure=on_failure)
+def running_servers(job: Job, health: HealthServer, on_failure: Callable[[HeteroTFDataError], None]) -> Iterator[Supervisor]:
+    """This host's servers, whose state and whose ear is the health port; afterwards what they served stands in the host's
+    report."""
+    supervisor = Supervisor.for_host(
+        job.cluster,
+        log=job.log,
+        preload=job.preload,
+        modules_in=job.script_folder,
+        workers=job.workers,
+        on_failure=on_failure,
+    )
     try:
         with supervisor:
+            health.show(supervisor.status)
+            health.take_demands(supervisor.meet, job.cluster.hosts)
             yield supervisor
     finally:
         write_served(job.cluster, supervisor)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
 import collections
 import dataclasses
 import logging
 import os
 import re
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hetero_tfdata.cluster.topology import Cluster, Host, Role
 from hetero_tfdata.errors import ConfigurationError
 from hetero_tfdata.service import preflight
-from hetero_tfdata.service.lifeline import Lifeline, hold
+from hetero_tfdata.service.own_servers import serve_from_here
 from hetero_tfdata.service.servers import SERVED_COUNTER_FD
-from hetero_tfdata.service.supervisor import Supervisor
 from hetero_tfdata.service.wire import Wire
 
 if TYPE_CHECKING:
@@ -64,8 +61,9 @@ def distribute(
         job_name: shares one stream among all processes that use the same name on the same service; they must pass the same
             dataset and wire. By default a name that is unique to this run and to the line that calls.
         compression: "none", "auto" or "snappy"; wins over the wire's.
-        wire: how batches travel, and what becomes of the last one.
-        service: "grpc://host:port" of a dispatcher; nothing is then discovered or started.
+        wire: how batches travel, what becomes of the last one, and how many worker processes make them.
+        service: "grpc://host:port" of a dispatcher; nothing is then discovered or started, and its servers are told nothing:
+            they have to have loaded what custom operations the dataset needs.
         cluster: instead of `Cluster.discover()`.
         ready_timeout_s: seconds to wait for the dispatcher, a worker on every serving host, and rank 0's registration. The
             default is for hosts of one SageMaker job that come up 20 minutes apart.
@@ -85,7 +83,8 @@ def distribute(
         is unknown.
 
     Raises:
-        ConfigurationError: an argument, or the cluster's configuration, can't be right; or TensorFlow is missing.
+        ConfigurationError: an argument, or the cluster's configuration, can't be right; or TensorFlow is missing; or (when
+            applied) a host can't load a library of operations that the dataset needs.
         DatasetError: (when applied) the dataset can't run on other hosts; names each operation and the way out.
         NotReadyError: (when applied) somebody is missing at the deadline; says who, at what address.
         PortInUseError: (when applied, several ranks without `hetero-tfdata launch`) no port for a server.
@@ -99,6 +98,11 @@ def distribute(
         if not seconds > 0:
             raise ConfigurationError(f"{name}: expected seconds above 0, got {seconds!r}")
     wire = Wire() if wire is None else wire
+    if service is not None and wire.workers_per_host is not None:
+        raise ConfigurationError(
+            f"Wire.workers_per_host={wire.workers_per_host}: the servers at {service} are not this job's own; start "
+            "the workers there, and leave it None"
+        )
     if compression is not None:
         wire = dataclasses.replace(wire, compression=compression)
     if coordinated:
@@ -117,10 +121,28 @@ def distribute(
             return dataset
         _tensorflow()  # or the error that says what to install
         # on every rank, so that none waits for a leader that refused
-        job = preflight.Job.of(here, processing_mode, own_workers=service is None, coordinated=coordinated)
-        preflight.check(dataset, job, strict=strict, quiet=not here.is_leader)
+        job = preflight.Job.of(
+            here,
+            processing_mode,
+            own_workers=service is None,
+            coordinated=coordinated,
+            workers_per_host=wire.workers_per_host,
+        )
+        # An explicit name is a promise of the caller that all who use it pass the same dataset: the first one registers it.
+        registers = here.is_leader or job_name is not None
+        libraries = preflight.check(dataset, job, strict=strict, quiet=not registers)
         order = _Order(
-            processing_mode, job_name, call_name, wire, service, ready_timeout_s, stall_timeout_s, coordinated, strict
+            processing_mode,
+            job_name,
+            call_name,
+            wire,
+            service,
+            ready_timeout_s,
+            stall_timeout_s,
+            coordinated,
+            strict,
+            registers,
+            libraries,
         )
         return _distributed(dataset, here, order)
 
@@ -129,7 +151,7 @@ def distribute(
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """What `distribute` was given, and the name of its call."""
+    """What `distribute` was given, the name of its call, whether this rank registers the dataset, and what that needs."""
 
     processing_mode: str
     job_name: str | None
@@ -140,6 +162,8 @@ class _Order:
     stall_timeout_s: float
     coordinated: bool
     strict: bool
+    registers: bool
+    libraries: Mapping[str, tuple[str, ...]]
 
 
 def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> tf.data.Dataset:
@@ -157,23 +181,22 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
         if cluster.is_heterogeneous or os.environ.get(LAUNCHED_VARIABLE):
             tellers = cluster.serving_hosts
         else:
-            _serve_from_here(cluster, order.ready_timeout_s)
+            serve_from_here(cluster, order.ready_timeout_s, _log.info)
         dispatcher = cluster.dispatcher_host
         assert dispatcher is not None
         service = f"grpc://{dispatcher.address}:{dispatcher.dispatcher_port}"
     assert service is not None
     # the dispatcher keeps the dataset in a file of that name
     stream = re.sub(r"[^\w.:-]", "_", order.job_name or f"{cluster.run_id}-{order.call_name}")
-    # An explicit name is a promise of the caller that all who use it pass the same dataset: the first one registers it.
-    registers = cluster.is_leader or order.job_name is not None
     passage = Passage.plan(dataset, order.wire)
     # the count stands before the cut: a batch that was served is one of the dataset's, however it travels
     packed = passage.pack(counted(tf, dataset) if own_workers else dataset)
     with DispatcherClient(service) as client:
-        if registers:
-            workers = wait_for_workers(
-                client, cluster.serving_hosts if own_workers else (), deadline - time.monotonic(), _log.warning
-            )
+        if order.registers:
+            serving = cluster.serving_hosts if own_workers else ()
+            workers = wait_for_workers(client, serving, deadline - time.monotonic(), _log.warning)
+            if own_workers and _demand(cluster, order, workers, deadline):
+                workers = wait_for_workers(client, serving, deadline - time.monotonic(), _log.warning)
             _compare_versions(tf.__version__, tellers, order.strict)
             _register(tf, service, packed, stream, order.wire.compression)
             if cluster.is_leader:
@@ -194,6 +217,23 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     unpacked = passage.unpack(distributed).with_options(options)
     return _watched(unpacked, order, cluster, stream, service, tellers).prefetch(tf.data.AUTOTUNE)
+
+
+def _demand(cluster: Cluster, order: _Order, workers: Sequence[str], deadline_s: float) -> bool:
+    """Has the hosts do what the dataset needs; whether it needs anything. Also hosts of the training may have workers
+    (`launch --local-workers`), whose number is not the wire's."""
+    from hetero_tfdata.service import demand
+
+    demands = []
+    for host in cluster.hosts:
+        if host in cluster.serving_hosts:
+            demands.append((host, demand.Demand(order.libraries, order.wire.workers_per_host)))
+        elif any(host.owns_worker(address) for address in workers):
+            demands.append((host, demand.Demand(order.libraries)))
+    demands = [(host, what) for host, what in demands if what]
+    if demands:
+        demand.make(demands, max(0.0, deadline_s - time.monotonic()), _log.warning)
+    return bool(demands)
 
 
 def _watched(
@@ -288,31 +328,3 @@ def _call_name() -> str:
     number = _calls[place]
     _calls[place] += 1
     return f"{place}.{number}"
-
-
-# --- several ranks, no data hosts, not started by `launch`: the ranks' own hosts serve ---
-
-_own_servers: Supervisor | None = None
-_own_servers_lock = threading.Lock()
-_LINGER_S = 20.0
-
-
-def _serve_from_here(cluster: Cluster, timeout_s: float) -> None:
-    """The first rank of each host starts the host's servers, once; each rank holds on to all who did."""
-    global _own_servers
-    owns = cluster.ranks.local_rank == 0
-    with _own_servers_lock:
-        if owns and _own_servers is None:
-            lifeline = Lifeline(cluster.here, holders=cluster.ranks.size - 1)
-            servers = Supervisor.for_host(cluster, log=_log.info)
-            servers.__enter__()
-
-            def end() -> None:
-                # also when this rank failed: the others end by their launcher's hand, which closes their connections
-                lifeline.wait(_LINGER_S)
-                servers.stop()
-
-            atexit.register(end)
-            _own_servers = servers
-            servers.wait_until_ready(timeout_s)
-    hold([host for host in cluster.serving_hosts if not (owns and host == cluster.here)], timeout_s)

@@ -26,7 +26,7 @@ class Lifeline:
     """The owner's side: accepts connections and waits for their end.
 
     Args:
-        host: this host; its health port, which only `launch` uses otherwise, is listened on.
+        host: this host, whose lifeline port is listened on.
         holders: how many other ranks will connect.
 
     Raises:
@@ -34,11 +34,11 @@ class Lifeline:
     """
 
     def __init__(self, host: Host, holders: int) -> None:
-        if not is_port_free(host.health_port):
-            raise PortInUseError(f"port {host.health_port} on {host.name} is in use by another program")
+        if not is_port_free(host.lifeline_port):
+            raise PortInUseError(f"port {host.lifeline_port} on {host.name} is in use by another program")
         self._expected = holders
         self._ended = threading.Semaphore(0)
-        self._listener = socket.create_server(("0.0.0.0", host.health_port), backlog=max(1, holders))
+        self._listener = socket.create_server(("0.0.0.0", host.lifeline_port), backlog=max(1, holders))
         threading.Thread(target=self._accept, daemon=True).start()
 
     def wait(self, timeout_s: float) -> bool:
@@ -71,11 +71,11 @@ def hold(owners: Sequence[Host], timeout_s: float) -> None:
     for host in owners:
         while host not in _held:
             try:
-                _held[host] = socket.create_connection((host.address, host.health_port), timeout=5.0)
+                _held[host] = socket.create_connection((host.address, host.lifeline_port), timeout=5.0)
             except OSError as error:
                 if time.monotonic() > deadline:
                     raise NotReadyError(
                         f"waited {timeout_s:.0f} s for the rank that serves from {host.name} "
-                        f"({host.address}:{host.health_port}): {error}"
+                        f"({host.address}:{host.lifeline_port}): {error}"
                     ) from None
                 time.sleep(0.2)

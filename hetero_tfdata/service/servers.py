@@ -1,7 +1,10 @@
 """The server processes: `python -m hetero_tfdata.service.servers dispatcher|worker ...`, started by the supervisor.
 
-A server process ends with whoever started it: its standard input is a pipe that nobody writes to, and its end means that the
-parent is gone. It says READY on standard output once it serves.
+A server process ends with whoever started it: its standard input is a pipe, and its end means that the parent is gone. It says
+READY on standard output once it serves. From then on each line of the pipe names a library of operations to load, as JSON:
+{"module": "my_ops", "operations": ["MyOp"]}. The answer comes on standard output, behind LIBRARY: {"module": "my_ops",
+"problem": null}. A dispatcher and a worker both take new operations in while they serve (probed on TF 2.15.1): nothing is
+restarted.
 """
 
 from __future__ import annotations
@@ -9,7 +12,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import json
 import os
+import queue
 import signal
 import socket
 import sys
@@ -18,9 +23,10 @@ from typing import Any
 
 from hetero_tfdata.service import custom_ops
 
-__all__ = ["EXIT_PORT_IN_USE", "READY", "SERVED_COUNTER_FD", "is_port_free"]
+__all__ = ["EXIT_PORT_IN_USE", "LIBRARY", "READY", "SERVED_COUNTER_FD", "is_port_free"]
 
 READY = "hetero_tfdata: server ready"
+LIBRARY = "hetero_tfdata: library "
 EXIT_PORT_IN_USE = 98
 # In every worker process this descriptor is a file to which the dataset appends one byte a batch (distribute.py puts the
 # print operation there), so that its size is the number of batches. Workers inherit it from the supervisor, which can read
@@ -50,22 +56,21 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.niceness:
         _stand_back(arguments.niceness)
-    stopped = threading.Event()
+    orders: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()  # its put() may interrupt its get()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+        signal.signal(number, lambda *_: orders.put(None))
+    threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
     if not is_port_free(arguments.port):
         print(f"port {arguments.port} is in use by another program", file=sys.stderr)
         return EXIT_PORT_IN_USE
     # These processes serve from the CPUs alone; on a training host the accelerators are the script's.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    sys.path += arguments.modules_in
     server = _dispatcher(arguments) if arguments.server == "dispatcher" else _worker(arguments)
-    # One write, with a line end before it: TensorFlow's threads write their log lines to the same pipe piece by piece, and
-    # this line must not end up in the middle of one.
-    os.write(sys.stdout.fileno(), f"\n{READY}\n".encode())
-    while not stopped.wait(timeout=3600):
-        pass
+    _say(READY)
+    while (order := orders.get()) is not None:
+        _say(LIBRARY + json.dumps(_loaded(**json.loads(order))))
     # Nothing is left to lose: the dispatcher's journal is written as it goes, a worker has no state. An orderly shutdown
     # can wait for clients for ever.
     sys.stdout.flush()
@@ -86,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         server.add_argument("--port", type=int, required=True)
         server.add_argument("--niceness", type=int, default=0)
         server.add_argument("--preload", action="append", default=[], metavar="MODULE")
+        # where the training script finds its own modules; last, so that they hide none
+        server.add_argument("--modules-in", action="append", default=[], metavar="DIR")
     return parser
 
 
@@ -96,11 +103,30 @@ def _stand_back(niceness: int) -> None:
         file.write("1000")  # the first to be killed (proc(5))
 
 
-def _end_with_parent() -> None:
+def _read_orders(orders: queue.SimpleQueue[bytes | None]) -> None:
+    """Hands on the lines of standard input; its end is that of the parent, and of this process."""
     # the raw descriptor: this thread may still be reading when the interpreter closes its own buffers
-    while os.read(0, 4096):
-        pass
+    rest = b""
+    while chunk := os.read(0, 4096):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            orders.put(line)
     os._exit(1)
+
+
+def _say(line: str) -> None:
+    # One write, with a line end before it: TensorFlow's threads write their log lines to the same pipe piece by piece, and
+    # this line must not end up in the middle of one.
+    os.write(sys.stdout.fileno(), f"\n{line}\n".encode())
+
+
+def _loaded(module: str, operations: list[str]) -> dict[str, str | None]:
+    """Loads the module's custom operations into this process, which serves on meanwhile."""
+    return {"module": module, "problem": custom_ops.problem_of_loading(module, operations, _log)}
+
+
+def _log(line: str) -> None:
+    print(line, flush=True)
 
 
 def _dispatcher(arguments: argparse.Namespace) -> Any:
@@ -140,7 +166,7 @@ def _tensorflow(preload: list[str]) -> Any:
     import tensorflow
 
     for module in preload:
-        custom_ops.load(module, lambda line: print(line, flush=True))
+        custom_ops.load(module, _log)
     return tensorflow
 
 

@@ -64,6 +64,7 @@ class ServerStatus:
         cpu_s: CPU seconds, user and system, that the process that runs now and its ended children have used; begins anew with
             each restart; 0 while none runs.
         started: when that process was started, in seconds since 1970 by the host's own clock; None while none runs.
+        modules: whose custom operations it has loaded, and its successors load.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ServerStatus:
     batches_served: int
     cpu_s: float
     started: float | None
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,13 @@ def decode(message: bytes) -> HostStatus:
     """The value again; raises ValueError, TypeError or KeyError for what `encode` can't have written."""
     fields: dict[str, Any] = json.loads(message)
     fields["phase"] = Phase(fields["phase"])
-    fields["workers"] = tuple(ServerStatus(**server) for server in fields["workers"])
-    fields["dispatcher"] = None if fields["dispatcher"] is None else ServerStatus(**fields["dispatcher"])
+    fields["workers"] = tuple(_server(server) for server in fields["workers"])
+    fields["dispatcher"] = None if fields["dispatcher"] is None else _server(fields["dispatcher"])
     return HostStatus(**fields)
+
+
+def _server(fields: dict[str, Any]) -> ServerStatus:
+    return ServerStatus(**fields | {"modules": tuple(fields["modules"])})
 
 
 def reason_of(error: grpc.RpcError) -> str:

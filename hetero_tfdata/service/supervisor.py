@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import collections
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
 from hetero_tfdata.cluster.instances import instance
 from hetero_tfdata.cluster.topology import Cluster, Host, Role
 from hetero_tfdata.errors import ConfigurationError, HeteroTFDataError, NotReadyError, PortInUseError, ServerDiedError
-from hetero_tfdata.service.cpus import cpu_seconds, usable_cpus
+from hetero_tfdata.service.cpus import usable_cpus
 from hetero_tfdata.service.custom_ops import is_installed
-from hetero_tfdata.service.last_words import last_words
-from hetero_tfdata.service.servers import EXIT_PORT_IN_USE, READY, is_port_free
+from hetero_tfdata.service.demand import Demand
+from hetero_tfdata.service.server_process import Server
+from hetero_tfdata.service.servers import EXIT_PORT_IN_USE, is_port_free
 from hetero_tfdata.service.status import ServerStatus
 from hetero_tfdata.service.worker_count import worker_count
 
 __all__ = ["RestartPolicy", "Server", "Supervisor", "usable_cpus", "worker_count"]
-
-_TAIL_LINES = 20
-# glibc gives a buffer of more than 32 MB back to the system at once and asks for it anew for the next batch: each page is then
-# cleared again. Keeping it saves half of a worker's CPU time for batches of 38 MB (187 -> 87 us an image on stock batches of
-# 256 x 224x224x3, 92 -> 72 in chunks; 2026-11-24). What the user has set stands; older glibc knows no such threshold.
-SERVER_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**29), "MALLOC_TOP_PAD_": str(2**26)}
-# The dispatcher's auto-scaler, which nothing here uses, warns until the first batches flow.
-_NOISE = ("tf.data service AutoScaler",)
 
 
 @dataclass(frozen=True)
@@ -54,97 +45,6 @@ class RestartPolicy:
     backoff_s: float = 0.25
 
 
-class Server:
-    """One server process, and its successors on the same port. Not thread-safe: the supervisor's thread drives it."""
-
-    def __init__(self, kind: str, index: int, port: int, arguments: Sequence[str], *, counted: bool) -> None:
-        self.kind = kind
-        self.index = index
-        self.port = port
-        self.restarts = 0
-        self.given_up = False
-        self.ready = threading.Event()
-        self.has_served = False
-        self.tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
-        self.deaths: collections.deque[float] = collections.deque()
-        self.restart_at: float | None = None
-        self.process: subprocess.Popen[bytes] | None = None
-        self.started: float | None = None
-        self._arguments = [*arguments, "--port", str(port)]
-        self._counter = os.memfd_create(f"{kind}-{index}-batches") if counted else None
-        self._last_count = 0
-
-    @property
-    def name(self) -> str:
-        """For logs: "dispatcher", "worker 0"."""
-        return self.kind if self.kind == "dispatcher" else f"{self.kind} {self.index}"
-
-    @property
-    def batches_served(self) -> int:
-        """Batches that this server's processes have produced so far, counted inside them."""
-        counter = self._counter
-        return self._last_count if counter is None else os.fstat(counter).st_size
-
-    def start(self, log: Callable[[str], None]) -> None:
-        """Starts the process and a thread that copies its output to the log."""
-        self.ready.clear()
-        command = [sys.executable, "-m", "hetero_tfdata.service.servers", self.kind, *self._arguments]
-        inherited = []
-        if self._counter is not None:
-            command += ["--counter-fd", str(self._counter)]
-            inherited = [self._counter]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=inherited,
-            env={**SERVER_ALLOCATOR, **os.environ},
-        )
-        self.started = time.time()
-        threading.Thread(target=self._copy_output, args=(self.process, log), daemon=True).start()
-
-    def _copy_output(self, process: subprocess.Popen[bytes], log: Callable[[str], None]) -> None:
-        assert process.stdout is not None
-        for raw in process.stdout:
-            line = raw.decode(errors="replace").rstrip()
-            if line == READY:
-                self.has_served = True
-                self.ready.set()
-                continue
-            if not line or any(noise in line for noise in _NOISE):
-                continue
-            self.tail.append(line)
-            log(f"{self.name}: {line}")
-
-    def status(self) -> ServerStatus:
-        """How it is now; may be called from any thread."""
-        process = self.process
-        used_s = cpu_seconds(process.pid) if process is not None and process.poll() is None else None
-        alive = used_s is not None
-        return ServerStatus(
-            name=self.name,
-            port=self.port,
-            alive=alive,
-            ready=alive and self.ready.is_set(),
-            restarts=self.restarts,
-            batches_served=self.batches_served,
-            cpu_s=used_s or 0.0,
-            started=self.started if alive else None,
-        )
-
-    def last_words(self) -> str:
-        """What it said last, as one line."""
-        return last_words("\n".join(self.tail)) or "(it said nothing)"
-
-    def close(self) -> None:
-        """Closes the counter; its last count stays."""
-        self._last_count = self.batches_served
-        counter, self._counter = self._counter, None
-        if counter is not None:
-            os.close(counter)
-
-
 class Supervisor:
     """The servers of one host.
 
@@ -161,6 +61,7 @@ class Supervisor:
         policy: RestartPolicy | None = None,
         on_failure: Callable[[HeteroTFDataError], None] | None = None,
         work_dir: str | None = None,
+        more_workers: Callable[[int, Sequence[Server]], Sequence[Server]] = lambda count, besides: (),
     ) -> None:
         self.servers = tuple(servers)
         self.failure: HeteroTFDataError | None = None
@@ -168,6 +69,8 @@ class Supervisor:
         self._policy = policy or RestartPolicy()
         self._on_failure = on_failure
         self._work_dir = work_dir
+        self._more_workers = more_workers
+        self._meeting = threading.Lock()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -179,6 +82,7 @@ class Supervisor:
         *,
         log: Callable[[str], None],
         preload: Sequence[str] = (),
+        modules_in: str | None = None,
         workers: int | None = None,
         on_failure: Callable[[HeteroTFDataError], None] | None = None,
         policy: RestartPolicy | None = None,
@@ -190,6 +94,7 @@ class Supervisor:
             cluster: who this host is.
             log: takes each line of the servers' output.
             preload: modules whose custom operations the servers load before they serve.
+            modules_in: a folder where they find modules besides the usual places: that of the training script.
             workers: worker processes; by default as many as `worker_count` says for the CPUs the host may use and, on a data
                 host, the link of its instance type. (On a training host most readers are on the host itself, each with flows
                 of its own.)
@@ -199,20 +104,37 @@ class Supervisor:
                 above 0 they are also the first that are killed when memory runs out.
 
         Raises:
-            PortInUseError: the dispatcher's port, or all ports of the workers' range, are taken.
+            PortInUseError: the dispatcher's port, or too many ports of the workers' range, are taken.
             ConfigurationError: a module to preload is not installed.
         """
-        preload = [*preload, *(["tensorflow_addons"] if is_installed("tensorflow_addons") else [])]
-        for module in preload:
-            if not is_installed(module):
+        modules = list(dict.fromkeys([*preload, *(["tensorflow_addons"] if is_installed("tensorflow_addons") else [])]))
+        folders = [modules_in] if modules_in else []
+        for module in modules:
+            if not is_installed(module, *folders):
                 raise ConfigurationError(f"--preload {module}: expected an installed module, there is none of that name")
-        common = [word for module in preload for word in ("--preload", module)]
+        common = [word for folder in folders for word in ("--modules-in", folder)]
         common += ["--niceness", str(niceness)] if niceness else []
         here, dispatcher = cluster.here, cluster.dispatcher_host
         assert dispatcher is not None
+        target = f"{dispatcher.address}:{dispatcher.dispatcher_port}"
+
+        def more_workers(count: int, besides: Sequence[Server]) -> list[Server]:
+            index = sum(server.kind == "worker" for server in besides)
+            loads = besides[0].modules if besides else modules
+            return [
+                Server(
+                    "worker",
+                    index + number,
+                    port,
+                    ["--dispatcher", target, "--advertise", f"{here.address}:{port}", *common],
+                    counted=True,
+                    modules=loads,
+                )
+                for number, port in enumerate(_free_ports(here, count, {server.port for server in besides}))
+            ]
+
         known = instance(cluster.group.instance_type) if cluster.role is Role.DATA else None
-        worker_ports = _free_ports(here, workers or worker_count(usable_cpus(), known.baseline_gbps if known else None))
-        servers = []
+        servers = more_workers(workers or worker_count(usable_cpus(), known.baseline_gbps if known else None), ())
         work_dir = None
         if here == dispatcher:
             if not is_port_free(here.dispatcher_port):
@@ -221,12 +143,9 @@ class Supervisor:
                     "program, or give this host another block of ports (HETERO_TFDATA_ADDRESSES, on every host)"
                 )
             work_dir = tempfile.mkdtemp(prefix="hetero-tfdata-dispatcher-")
-            servers.append(Server("dispatcher", 0, here.dispatcher_port, ["--work-dir", work_dir, *common], counted=False))
-        target = f"{dispatcher.address}:{dispatcher.dispatcher_port}"
-        for index, port in enumerate(worker_ports):
-            arguments = ["--dispatcher", target, "--advertise", f"{here.address}:{port}", *common]
-            servers.append(Server("worker", index, port, arguments, counted=True))
-        return cls(servers, log=log, policy=policy, on_failure=on_failure, work_dir=work_dir)
+            arguments = ["--work-dir", work_dir, *common]
+            servers = [Server("dispatcher", 0, here.dispatcher_port, arguments, counted=False, modules=modules), *servers]
+        return cls(servers, log=log, policy=policy, on_failure=on_failure, work_dir=work_dir, more_workers=more_workers)
 
     def __enter__(self) -> Supervisor:
         for server in self.servers:
@@ -263,6 +182,72 @@ class Supervisor:
                         f"{server.name} on port {server.port} did not serve within {timeout_s:.0f} s; its last words: "
                         f"{server.last_words()}"
                     )
+
+    def meet(self, demand: Demand, timeout_s: float) -> None:
+        """Has the servers do what a dataset demands: load libraries of operations, and be more workers. From any thread.
+
+        Nothing is restarted, so that streams that are being read go on. Workers only come: tf.data service gives a new one its
+        share of what is left of an epoch, but waits for ever for one that has gone. A demand of fewer changes nothing.
+
+        Args:
+            demand: what.
+            timeout_s: seconds until the error.
+
+        Raises:
+            ConfigurationError: a module can't be loaded.
+            PortInUseError: there are not as many ports for workers.
+            NotReadyError: not before the deadline, or these servers are being ended.
+            ServerDiedError: a server can't be kept running.
+        """
+        deadline = time.monotonic() + timeout_s
+        if not self._meeting.acquire(timeout=timeout_s):
+            raise NotReadyError(f"other demands were not met within {timeout_s:.0f} s")
+        try:
+            for module, operations in demand.libraries.items():
+                self._load(module, operations, deadline)
+            if demand.workers is not None:
+                self._grow(demand.workers)
+                self.wait_until_ready(deadline - time.monotonic(), unless=self._stopping.is_set)
+        finally:
+            self._meeting.release()
+
+    def _load(self, module: str, operations: Sequence[str], deadline_s: float) -> None:
+        """Has all servers load a library, side by side."""
+
+        def load(server: Server) -> None:
+            server.load(module, operations, deadline_s, lambda: server.given_up or self._stopping.is_set())
+
+        servers = [server for server in self.servers if not server.given_up]
+        is_new = any(module not in server.modules for server in servers)
+        named = ", ".join(operations) or "operations"
+        with ThreadPoolExecutor(max(1, len(servers))) as pool:
+            loading = [pool.submit(load, server) for server in servers]
+        try:
+            for one in loading:
+                one.result()
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"can't load {module}, whose {named} the dataset needs: {error}. Instead: install it on every host, or put it "
+                "beside the training script"
+            ) from None
+        except NotReadyError as error:
+            raise self.failure or error from None
+        if is_new:
+            self._log(f"the servers have loaded {module}, whose {named} a dataset needs")
+
+    def _grow(self, workers: int) -> None:
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            there = sum(server.kind == "worker" for server in self.servers)
+            if workers < there:
+                self._log(f"keeps its {there} workers, where a dataset asks for {workers}: streams may wait for one that goes")
+            if workers > there:
+                more = self._more_workers(workers - there, self.servers)
+                for server in more:
+                    server.start(self._log)
+                self.servers = (*self.servers, *more)
+                self._log(f"started {workers - there} more workers: a dataset asks for {workers}")
 
     def report(self) -> list[dict[str, object]]:
         """One entry a worker: index, port, restarts, batches_served."""
@@ -348,12 +333,13 @@ class Supervisor:
         server.restart_at = now + wait_s
 
 
-def _free_ports(host: Host, count: int) -> list[int]:
+def _free_ports(host: Host, count: int, taken: Container[int]) -> list[int]:
+    """Ports for that many workers; those taken may not be listened on yet."""
     free: list[int] = []
     for port in host.worker_ports:
         if len(free) == count:
             break
-        if is_port_free(port):
+        if port not in taken and is_port_free(port):
             free.append(port)
     if len(free) < count:
         ports = host.worker_ports

@@ -15,6 +15,8 @@ NARROW = ("bfloat16", "float16", "uint8")
 _COMPRESSIONS = ("none", "auto", "snappy")
 _MOST_BYTES = 1_000_000_000  # a message has to stay below 2 GB, and a batch's last chunk is larger by up to a half
 
+_MOST_WORKERS = 90  # a host's ports for them
+
 
 @dataclass(frozen=True)
 class Wire:
@@ -47,12 +49,17 @@ class Wire:
             `{"image": "uint8"}`, `("bfloat16", None)`. "uint8" rounds to whole numbers and clips to 0-255: for images in
             [0, 255], not in [0, 1].
         keep_batches: True: nothing is cut or joined, the trainer gets the workers' batches as they are.
+        workers_per_host: worker processes on each host that serves, at least: each is one more flow and one more request under
+            way, with its own shuffle buffers and caches. None: what the host has chosen for its CPUs and its link
+            (worker_count.py), or `launch --workers`. A host with fewer starts the others before the dataset is registered;
+            one with more keeps them, for streams wait for ever for a worker that has gone.
     """
 
     chunk_bytes: int = 2_000_000
     compression: str = "none"
     dtypes: Any = None
     keep_batches: bool = False
+    workers_per_host: int | None = None
 
     def __post_init__(self) -> None:
         if not _is_whole(self.chunk_bytes) or not 1 <= self.chunk_bytes <= _MOST_BYTES:
@@ -61,6 +68,11 @@ class Wire:
             raise ConfigurationError(f"Wire.compression: expected one of {', '.join(_COMPRESSIONS)}, got {self.compression!r}")
         if not isinstance(self.keep_batches, bool):
             raise ConfigurationError(f"Wire.keep_batches: expected True or False, got {self.keep_batches!r}")
+        workers = self.workers_per_host
+        if workers is not None and not (_is_whole(workers) and 1 <= workers <= _MOST_WORKERS):
+            raise ConfigurationError(
+                f"Wire.workers_per_host: expected 1 to {_MOST_WORKERS} processes, or None, got {self.workers_per_host!r}"
+            )
         _require_narrow(self.dtypes)
 
 

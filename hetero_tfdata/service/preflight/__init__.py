@@ -7,6 +7,7 @@ takes each worker's memory, is a warning. Nothing of the dataset runs.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hetero_tfdata.errors import DatasetError
@@ -15,12 +16,12 @@ from hetero_tfdata.service.preflight.finding import Finding, Job, host_memory_by
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["Finding", "Job", "check", "host_memory_bytes", "inspect", "known_preloads"]
+__all__ = ["Finding", "Job", "check", "examine", "host_memory_bytes", "inspect", "known_preloads"]
 
 _log = logging.getLogger("hetero_tfdata")
 
 
-def check(dataset: tf.data.Dataset, job: Job, *, strict: bool = False, quiet: bool = False) -> None:
+def check(dataset: tf.data.Dataset, job: Job, *, strict: bool = False, quiet: bool = False) -> Mapping[str, tuple[str, ...]]:
     """Warns of what the dataset will do, or refuses it.
 
     Args:
@@ -30,17 +31,21 @@ def check(dataset: tf.data.Dataset, job: Job, *, strict: bool = False, quiet: bo
         quiet: another rank registers the dataset: log no warnings, and leave a graph that carries data to that rank, for
             writing it takes seven times its size of memory.
 
+    Returns:
+        Module -> operations: what the workers have to import.
+
     Raises:
         DatasetError: names each operation that was refused, why, and what to write instead.
     """
     if quiet and _carries_data(dataset):
-        return
-    findings = inspect(dataset, job)
+        return {}
+    findings, libraries = examine(dataset, job)
     refused = [finding for finding in findings if finding.refused or strict]
     if refused:
         raise DatasetError("; ".join(map(str, refused)))
     for finding in findings if not quiet else ():
         _log.warning("distribute(): %s", finding)
+    return libraries
 
 
 def _carries_data(dataset: tf.data.Dataset) -> bool:
@@ -56,6 +61,15 @@ def inspect(dataset: tf.data.Dataset, job: Job) -> list[Finding]:
     Raises:
         DatasetError: TensorFlow can't write the dataset's graph.
     """
+    return examine(dataset, job)[0]
+
+
+def examine(dataset: tf.data.Dataset, job: Job) -> tuple[list[Finding], Mapping[str, tuple[str, ...]]]:
+    """What there is to say of a dataset, refusals first; and module -> operations: what a worker has to import for it.
+
+    Raises:
+        DatasetError: TensorFlow can't write the dataset's graph.
+    """
     # only now: the modules import TensorFlow
     from hetero_tfdata.service.preflight import libraries, meanings, memory, refusals
     from hetero_tfdata.service.preflight.graph import Graph
@@ -64,12 +78,12 @@ def inspect(dataset: tf.data.Dataset, job: Job) -> list[Finding]:
     # near the limit the graph takes seven times its size to write: an array that is too large is refused before
     size_bytes, largest = held_bytes(dataset)
     if size_bytes > refusals.LARGEST_GRAPH_BYTES:
-        return [refusals.graph_too_large(size_bytes, largest)]
+        return [refusals.graph_too_large(size_bytes, largest)], {}
     graph = Graph(dataset)
     if graph.size_bytes == 0:  # TensorFlow only logs that protobuf could not write it
-        return [refusals.graph_too_large(max(size_bytes, 2**31), largest)]
+        return [refusals.graph_too_large(max(size_bytes, 2**31), largest)], {}
     if graph.size_bytes > refusals.LARGEST_GRAPH_BYTES:
-        return [refusals.graph_too_large(graph.size_bytes, memory.largest_constants(graph))]
+        return [refusals.graph_too_large(graph.size_bytes, memory.largest_constants(graph))], {}
     rules: list[Any] = [
         refusals.python_functions,
         refusals.captured_resources,
@@ -88,4 +102,4 @@ def inspect(dataset: tf.data.Dataset, job: Job) -> list[Finding]:
         memory.caches,
     ]
     findings = dict.fromkeys(finding for rule in rules for finding in rule(graph, job))
-    return sorted(findings, key=lambda finding: not finding.refused)
+    return sorted(findings, key=lambda finding: not finding.refused), libraries.importable(graph)

@@ -66,6 +66,7 @@ class Job:
         memory_bytes: that memory.
         host: whose memory it is, in a sentence.
         preloaded: modules whose custom operations the workers have.
+        takes_demands: the hosts import what the graph needs when distribute() tells them; not those of another service.
         coordinated: the ranks read in turns, as in `distribute`.
     """
 
@@ -75,27 +76,37 @@ class Job:
     memory_bytes: int | None = None
     host: str = "this host"
     preloaded: tuple[str, ...] = ()
+    takes_demands: bool = False
     coordinated: bool = False
 
     @classmethod
-    def of(cls, cluster: Cluster, processing_mode: str, *, own_workers: bool, coordinated: bool = False) -> Job:
-        """What this process knows: every serving host has at least one worker; a data host has what its instance type has, and
-        if that is not known, what this host has."""
-        host, memory_bytes, workers_per_host = "this host", host_memory_bytes(), 1
+    def of(
+        cls,
+        cluster: Cluster,
+        processing_mode: str,
+        *,
+        own_workers: bool,
+        coordinated: bool = False,
+        workers_per_host: int | None = None,
+    ) -> Job:
+        """What this process knows: every serving host has at least one worker, or as many as the wire asks for; a data host
+        has what its instance type has, and if that is not known, what this host has."""
+        host, memory_bytes, share = "this host", host_memory_bytes(), 1
         if own_workers:
-            workers_per_host = worker_count(usable_cpus())
+            share = worker_count(usable_cpus())
             group = next((group for group in cluster.groups if group.role is Role.DATA), None)
             known = instance(group.instance_type) if group else None
             if known and known.vcpu and known.memory_gib:
                 host, memory_bytes = f"an {known.name}", int(known.memory_gib * 2**30)
-                workers_per_host = worker_count(known.vcpu, known.baseline_gbps)
+                share = worker_count(known.vcpu, known.baseline_gbps)
         return cls(
             processing_mode=processing_mode,
-            workers=len(cluster.serving_hosts) if own_workers else None,
-            workers_per_host=workers_per_host,
+            workers=len(cluster.serving_hosts) * (workers_per_host or 1) if own_workers else None,
+            workers_per_host=max(share, workers_per_host or 1),
             memory_bytes=memory_bytes,
             host=host,
             preloaded=known_preloads(),
+            takes_demands=own_workers,
             coordinated=coordinated,
         )
 

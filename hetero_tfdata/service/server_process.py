@@ -1,0 +1,219 @@
+"""One server of a host: its process, what the process says, and the libraries of operations that it is told to load."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from hetero_tfdata.errors import ConfigurationError, NotReadyError, ServerDiedError
+from hetero_tfdata.service.cpus import cpu_seconds
+from hetero_tfdata.service.last_words import last_words
+from hetero_tfdata.service.servers import LIBRARY, READY
+from hetero_tfdata.service.status import ServerStatus
+
+__all__ = ["Server"]
+
+_TAIL_LINES = 20
+# glibc gives a buffer of more than 32 MB back to the system at once and asks for it anew for the next batch: each page is then
+# cleared again. Keeping it saves half of a worker's CPU time for batches of 38 MB (187 -> 87 us an image on stock batches of
+# 256 x 224x224x3, 92 -> 72 in chunks; 2026-11-24). What the user has set stands; older glibc knows no such threshold.
+SERVER_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**28), "MALLOC_TRIM_THRESHOLD_": str(2**29), "MALLOC_TOP_PAD_": str(2**26)}
+# The dispatcher's auto-scaler, which nothing here uses, warns until the first batches flow.
+_NOISE = ("tf.data service AutoScaler",)
+
+
+class Server:
+    """One server process, and its successors on the same port.
+
+    The supervisor's thread drives it; `status` and `load` may be called from any thread.
+
+    Args:
+        kind: "dispatcher" or "worker".
+        index: of a worker on its host.
+        port: where it listens.
+        arguments: the rest of its command line.
+        counted: whether its batches are counted.
+        modules: whose custom operations it loads before it serves.
+    """
+
+    def __init__(
+        self, kind: str, index: int, port: int, arguments: Sequence[str], *, counted: bool, modules: Sequence[str] = ()
+    ) -> None:
+        self.kind = kind
+        self.index = index
+        self.port = port
+        self.restarts = 0
+        self.given_up = False
+        self.ready = threading.Event()
+        self.has_served = False
+        self.tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
+        self.deaths: collections.deque[float] = collections.deque()
+        self.restart_at: float | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started: float | None = None
+        self.modules = tuple(modules)
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._arguments = [*arguments, "--port", str(port)]
+        self._counter = os.memfd_create(f"{kind}-{index}-batches") if counted else None
+        self._last_count = 0
+
+    @property
+    def name(self) -> str:
+        """For logs: "dispatcher", "worker 0"."""
+        return self.kind if self.kind == "dispatcher" else f"{self.kind} {self.index}"
+
+    @property
+    def batches_served(self) -> int:
+        """Batches that this server's processes have produced so far, counted inside them."""
+        counter = self._counter
+        return self._last_count if counter is None else os.fstat(counter).st_size
+
+    def start(self, log: Callable[[str], None]) -> None:
+        """Starts the process and a thread that copies its output to the log."""
+        self.ready.clear()
+        answers = self._answers = queue.SimpleQueue()  # before its process: `load` takes them in the other order
+        preload = [word for module in self.modules for word in ("--preload", module)]
+        command = [sys.executable, "-m", "hetero_tfdata.service.servers", self.kind, *preload, *self._arguments]
+        inherited = []
+        if self._counter is not None:
+            command += ["--counter-fd", str(self._counter)]
+            inherited = [self._counter]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=inherited,
+            env={**SERVER_ALLOCATOR, **os.environ},
+        )
+        self.started = time.time()
+        threading.Thread(target=self._copy_output, args=(self.process, answers, log), daemon=True).start()
+
+    def _copy_output(
+        self, process: subprocess.Popen[bytes], answers: queue.SimpleQueue[str], log: Callable[[str], None]
+    ) -> None:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            if line == READY:
+                self.has_served = True
+                self.ready.set()
+                continue
+            if line.startswith(LIBRARY):
+                answers.put(line.removeprefix(LIBRARY))
+                continue
+            if not line or any(noise in line for noise in _NOISE):
+                continue
+            self.tail.append(line)
+            log(f"{self.name}: {line}")
+
+    def load(self, module: str, operations: Sequence[str], deadline_s: float, unless: Callable[[], bool]) -> None:
+        """Has the running process load a module's custom operations, and its successors before they serve.
+
+        A module is handed on to successors once it was loaded: one that ends the process can't do so for ever.
+
+        Args:
+            module: what to import.
+            operations: what that has to register.
+            deadline_s: by time.monotonic().
+            unless: asked again and again; true gives up.
+
+        Raises:
+            ConfigurationError: the module can't be imported, or lacks an operation.
+            ServerDiedError: the process died of it twice.
+            NotReadyError: not before the deadline, or given up.
+        """
+        died: subprocess.Popen[bytes] | None = None
+
+        def serves() -> bool:
+            return self.process is not died and self.ready.is_set()
+
+        for _ in range(2):
+            self._wait(serves, module, deadline_s, unless)
+            process, answers = self.process, self._answers
+            assert process is not None
+            answer = self._ask(process, answers, module, operations, deadline_s, unless)
+            if answer is None:
+                died = process
+                continue
+            if answer["problem"] is not None:
+                raise ConfigurationError(answer["problem"])
+            if module not in self.modules:
+                self.modules = (*self.modules, module)
+            if self.process is process:  # else its successor began without the module
+                return
+        raise ServerDiedError(
+            f"{self.name} on port {self.port} died twice while it loaded {module}; its last words: {self.last_words()}"
+        )
+
+    def _ask(
+        self,
+        process: subprocess.Popen[bytes],
+        answers: queue.SimpleQueue[str],
+        module: str,
+        operations: Sequence[str],
+        deadline_s: float,
+        unless: Callable[[], bool],
+    ) -> dict[str, str | None] | None:
+        """The process's answer; None where it died."""
+
+        def answered_or_dead() -> bool:
+            return not answers.empty() or process.poll() is not None
+
+        assert process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # it has just died
+            process.stdin.write(json.dumps({"module": module, "operations": list(operations)}).encode() + b"\n")
+            process.stdin.flush()
+        while True:
+            self._wait(answered_or_dead, module, deadline_s, unless)
+            try:
+                answer: dict[str, str | None] = json.loads(answers.get_nowait())
+            except queue.Empty:
+                return None
+            if answer["module"] == module:  # else it is a late one, to an earlier question
+                return answer
+
+    def _wait(self, condition: Callable[[], bool], module: str, deadline_s: float, unless: Callable[[], bool]) -> None:
+        while not condition():
+            if unless() or time.monotonic() > deadline_s:
+                what = "serve" if not self.ready.is_set() else f"load {module}"
+                raise NotReadyError(
+                    f"{self.name} on port {self.port} did not {what} in time; its last words: {self.last_words()}"
+                )
+            time.sleep(0.02)
+
+    def status(self) -> ServerStatus:
+        """How it is now; may be called from any thread."""
+        process = self.process
+        used_s = cpu_seconds(process.pid) if process is not None and process.poll() is None else None
+        alive = used_s is not None
+        return ServerStatus(
+            name=self.name,
+            port=self.port,
+            alive=alive,
+            ready=alive and self.ready.is_set(),
+            restarts=self.restarts,
+            batches_served=self.batches_served,
+            cpu_s=used_s or 0.0,
+            started=self.started if alive else None,
+            modules=self.modules,
+        )
+
+    def last_words(self) -> str:
+        """What it said last, as one line."""
+        return last_words("\n".join(self.tail)) or "(it said nothing)"
+
+    def close(self) -> None:
+        """Closes the counter; its last count stays."""
+        self._last_count = self.batches_served
+        counter, self._counter = self._counter, None
+        if counter is not None:
+            os.close(counter)
