@@ -15,6 +15,7 @@ from support import FOREIGN, TestJob
 WITH_PROCESSES = (
     "cluster/",
     "recipes/",
+    "test_demand",
     "test_emulate_",
     "test_health",
     "test_preflight",

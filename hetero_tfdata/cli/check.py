@@ -63,15 +63,22 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps(report, indent=2))
     else:
-        print("\n".join([_table(arguments.function, findings, arguments.strict), *_notes(libraries)]))
+        print("\n".join([*_notes(libraries), _table(arguments.function, findings, arguments.strict)]))
     return int(refused)
 
 
 def _notes(libraries: Mapping[str, tuple[str, ...]]) -> list[str]:
-    return [
-        f"note     {', '.join(operations)} are operations of {module}: distribute() has the servers of every host import it"
-        for module, operations in libraries.items()
-    ]
+    lines = []
+    for module, operations in libraries.items():
+        lines.append(f"note     custom-operations  {', '.join(operations)}")
+        lines += _paragraph(
+            f"every host that serves will import {module}: install it there, or put it beside the training script"
+        )
+    return lines
+
+
+def _paragraph(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 9, break_on_hyphens=False)
 
 
 def _table(function: str, findings: list[preflight.Finding], strict: bool) -> str:
@@ -83,7 +90,7 @@ def _table(function: str, findings: list[preflight.Finding], strict: bool) -> st
         verdict = "refused" if finding.refused or strict else "warning"
         lines.append(f"{verdict}  {finding.code}  {finding.operation}")
         for text in (finding.meaning, f"instead: {finding.way_out}"):
-            lines += textwrap.wrap(text, _WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 9, break_on_hyphens=False)
+            lines += _paragraph(text)
     if refusals:
         lines.append(f"distribute({'strict=True' if strict else ''}) refuses it")
     else:

@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="load the module's custom operations into every server (tensorflow_addons is loaded where it is installed)",
+        help="load the module into every server before it serves; distribute() has them load what a dataset's graph names "
+        "(tensorflow_addons is loaded where it is installed)",
     )
     parser.add_argument(
         "--workers",

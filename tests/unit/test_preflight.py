@@ -245,6 +245,8 @@ def test_a_data_host_has_what_its_instance_type_has(kind, host, workers_per_host
     hosts = tuple(Host(f"algo-{number}", "127.0.0.1", 18100 + 100 * number) for number in (1, 2, 3))
     job = Job.of(Cluster(groups, hosts, "algo-3"), "dynamic", own_workers=True)
     assert (job.workers, job.host, job.workers_per_host, job.memory_bytes) == (2, host, workers_per_host, memory_bytes)
+    asked = Job.of(Cluster(groups, hosts, "algo-3"), "dynamic", own_workers=True, workers_per_host=12)
+    assert (asked.workers, asked.workers_per_host) == (24, 12)
 
 
 def test_coordinated_reads_need_a_dataset_without_an_end():
@@ -386,6 +388,8 @@ def test_custom_operations_name_the_module_to_preload(monkeypatch):
     assert finding.operation == "Addons>AdjustHsvInYiq in map(lambda)"
     assert "launch --preload tensorflow_addons" in finding.way_out
     assert found(dataset, preloaded=("tensorflow_addons",)) == {}
+    assert found(dataset, takes_demands=True) == {}, "distribute() has this job's own hosts load it"
+    assert preflight.check(dataset, Job(takes_demands=True), strict=True) == {"tensorflow_addons": ("Addons>AdjustHsvInYiq",)}
     assert "tensorflow_addons" in preflight.known_preloads("mine")
 
 
@@ -468,6 +472,31 @@ def test_check_as_json(module, capsys):
     (finding,) = report["findings"]
     assert set(finding) == {"code", "operation", "meaning", "way_out", "refused"}
     assert (finding["code"], finding["operation"], finding["refused"]) == ("take-per-worker", "take(3)", False)
+
+
+def test_check_names_what_the_hosts_will_import(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorflow_addons")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = f"hsv_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text("""
+import tensorflow as tf
+from hetero_tfdata.service import custom_ops
+custom_ops.load("tensorflow_addons", print)
+import tensorflow_addons as tfa
+make = lambda: tf.data.Dataset.from_tensors(tf.zeros([6, 6, 3])).map(lambda x: tfa.image.adjust_hsv_in_yiq(x, 0.3))
+""")
+    monkeypatch.setattr("tensorflow_addons.options._TF_ADDONS_PY_OPS", False)
+    assert cli.main(["check", f"{name}:make", "--strict"]) == 0
+    assert capsys.readouterr().out == (
+        "note     custom-operations  Addons>AdjustHsvInYiq\n"
+        "         every host that serves will import tensorflow_addons: install it there, or put it beside the training "
+        "script\n"
+        f"OK: {name}:make runs on several workers as it does on one\n"
+    )
+    assert cli.main(["check", f"{name}:make", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["libraries"] == {"tensorflow_addons": ["Addons>AdjustHsvInYiq"]}
+    sys.modules.pop(name)
 
 
 def test_the_readme_shows_what_check_prints(tmp_path):

@@ -15,11 +15,13 @@ import pytest
 
 from hetero_tfdata.cluster import Cluster, Host, InstanceGroup, Role
 from hetero_tfdata.cluster.mpi import Ranks
-from hetero_tfdata.errors import PortInUseError
+from hetero_tfdata.errors import ConfigurationError, NotReadyError, PortInUseError, ServerDiedError
 from hetero_tfdata.launch.health import HealthServer
 from hetero_tfdata.service import supervisor
+from hetero_tfdata.service.demand import Demand
 from hetero_tfdata.service.last_words import last_words
 from hetero_tfdata.service.lifeline import Lifeline, hold
+from hetero_tfdata.service.server_process import Server
 from hetero_tfdata.service.servers import EXIT_PORT_IN_USE, is_port_free
 from hetero_tfdata.service.status import HostStatus, ask_status
 from hetero_tfdata.service.supervisor import RestartPolicy, Supervisor
@@ -98,7 +100,7 @@ def test_a_server_that_is_given_up_leaves_the_others_tended(monkeypatch):
     monkeypatch.setattr(
         supervisor.subprocess, "Popen", lambda command, **options: real([command[0], "-c", programs[command[-1]]], **options)
     )
-    broken, sound = (supervisor.Server("worker", index, index + 1, [], counted=False) for index in range(2))
+    broken, sound = (Server("worker", index, index + 1, [], counted=False) for index in range(2))
     failures = []
     policy = RestartPolicy(max_failed_starts=1, backoff_s=0.01)
     with Supervisor([broken, sound], log=print, policy=policy, on_failure=failures.append) as running:
@@ -109,6 +111,59 @@ def test_a_server_that_is_given_up_leaves_the_others_tended(monkeypatch):
     assert len(failures) == 1
     assert "worker 0 on port 1 died 1 times" in str(running.failure)
     assert "ImportError: no ops" in str(running.failure)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Modules that a dataset may need: what importing them does."""
+    for name, code in {
+        "fine": "print('IMPORTED', __name__)",
+        "broken": "raise OSError('libbroken.so: cannot open shared object file\\nand more')",
+        "leaves": "raise SystemExit('no licence')",
+        "incomplete": "import no_such_module_of_mine",
+        "deadly": "import os\nprint('LAST WORDS', flush=True)\nos._exit(7)",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    return tmp_path
+
+
+def test_a_running_server_loads_what_a_dataset_needs_and_survives_what_it_cannot_load(folder, tmp_path):
+    """Each start imports TensorFlow: the first, one after each try to load the deadly one, and one after the kill."""
+    (port,) = free_blocks(1)
+    arguments = ["--work-dir", str(tmp_path / "journal"), "--modules-in", str(folder)]
+    server = Server("dispatcher", 0, port, arguments, counted=False)
+    lines: list[str] = []
+
+    def refused(module: str, *operations: str) -> str:
+        with pytest.raises(ConfigurationError) as raised:
+            running.meet(Demand({module: operations}), 120)
+        return str(raised.value)
+
+    with Supervisor([server], log=lines.append) as running:
+        running.meet(Demand({"fine": ("AddV2", "Conv2D")}), 120)  # also while it starts
+        first = server.process
+        running.meet(Demand({"fine": ("AddV2",)}), 120)
+        assert refused("absent", "A", "B").startswith(
+            "can't load absent, whose A, B the dataset needs: there is no module of that"
+        )
+        assert "there is no module of that name. Instead: install it on every host" in refused("fine.inner")
+        assert "importing it raised OSError: libbroken.so: cannot open shared object file. Instead" in refused("broken")
+        assert "importing it raised SystemExit: no licence" in refused("leaves")
+        assert "raised ModuleNotFoundError: No module named 'no_such_module_of_mine'" in refused("incomplete")
+        assert "it was imported, which registered no NoSuchOp. Instead" in refused("fine", "AddV2", "NoSuchOp")
+        assert (server.process, server.restarts) == (first, 0)
+        with pytest.raises(ServerDiedError, match=rf"dispatcher on port {port} died twice while it loaded deadly.*LAST WORDS"):
+            running.meet(Demand({"deadly": ()}), 120)
+        wait_for(lambda: server.restarts == 2 and server.ready.is_set(), 120, "its return without the deadly one")
+        server.process.kill()
+        running.meet(Demand({"fine": ()}), 120)
+        assert server.status().modules == ("fine",)
+        assert running.failure is None
+    imports = [line for line in lines if "IMPORTED fine" in line]
+    assert len(imports) == 4, "once by demand, and by each successor before it served"
+    assert sum("the servers have loaded fine, whose AddV2, Conv2D a dataset needs" in line for line in lines) == 1
+    with pytest.raises(NotReadyError, match="did not"):
+        running.meet(Demand({"fine": ()}), 120)
 
 
 def test_a_server_ends_with_its_parent():
@@ -241,7 +296,7 @@ def test_readiness_is_seen_in_the_midst_of_log_lines(monkeypatch, tmp_path):
         supervisor.subprocess, "Popen", lambda command, **options: real([command[0], str(fake), *command[1:]], **options)
     )
     lines: list[str] = []
-    server = supervisor.Server("dispatcher", 0, 1, ["--work-dir", str(tmp_path)], counted=False)
+    server = Server("dispatcher", 0, 1, ["--work-dir", str(tmp_path)], counted=False)
     with Supervisor([server], log=lines.append) as running:
         running.wait_until_ready(30)
     assert any("tensorflow/core/data/service" in line for line in lines)

@@ -40,6 +40,9 @@ def images(count: int = 20) -> tf.data.Dataset:
         ({"dtypes": tf.uint8}, r"Wire\.dtypes: .* by name, .* got tf\.uint8"),
         ({"dtypes": {"image": ("uint8", 3)}}, r"Wire\.dtypes: .* got 3"),
         ({"keep_batches": 1}, r"Wire\.keep_batches: expected True or False, got 1"),
+        ({"workers_per_host": 0}, r"Wire\.workers_per_host: expected 1 to 90 processes, or None, got 0"),
+        ({"workers_per_host": 91}, r"Wire\.workers_per_host: .* got 91"),
+        ({"workers_per_host": 2.0}, r"Wire\.workers_per_host: .* got 2\.0"),
     ],
 )
 def test_wrong_values_are_named(wrong, message):
@@ -52,21 +55,6 @@ def test_compression_of_distribute_is_checked_too():
         distribute(compression="zip")
 
 
-@pytest.mark.parametrize(
-    ("batch", "row_bytes", "chunk_bytes", "rows"),
-    [
-        (256, 150_536, 2_000_000, 16),  # a divisor near 13.3
-        (250, 150_536, 2_000_000, 10),
-        (251, 150_536, 2_000_000, 13),  # a prime has none
-        (64, 602_120, 2_000_000, 4),
-        (8, 50_000_000, 2_000_000, 1),  # a row is larger than a chunk
-        (256, 8, 2_000_000, 256),  # a batch is smaller
-        (106, 150_536, 2_000_000, 106),  # and one of up to 16 MB
-        (107, 150_536, 2_000_000, 13),
-        (1, 150_536, 1, 1),
-        (256, 0, 2_000_000, 256),
-    ],
-)
 def test_rows_of_a_chunk(batch, row_bytes, chunk_bytes, rows):
     assert chunk_rows(batch, row_bytes, chunk_bytes) == rows
 
