@@ -55,6 +55,21 @@ def test_compression_of_distribute_is_checked_too():
         distribute(compression="zip")
 
 
+@pytest.mark.parametrize(
+    ("batch", "row_bytes", "chunk_bytes", "rows"),
+    [
+        (256, 150_536, 2_000_000, 16),  # a divisor near 13.3
+        (250, 150_536, 2_000_000, 10),
+        (251, 150_536, 2_000_000, 13),  # a prime has none
+        (64, 602_120, 2_000_000, 4),
+        (8, 50_000_000, 2_000_000, 1),  # a row is larger than a chunk
+        (256, 8, 2_000_000, 256),  # a batch is smaller
+        (106, 150_536, 2_000_000, 106),  # and one of up to 16 MB
+        (107, 150_536, 2_000_000, 13),
+        (1, 150_536, 1, 1),
+        (256, 0, 2_000_000, 256),
+    ],
+)
 def test_rows_of_a_chunk(batch, row_bytes, chunk_bytes, rows):
     assert chunk_rows(batch, row_bytes, chunk_bytes) == rows
 
