@@ -28,6 +28,7 @@ DEMAND_METHOD = "Demand"
 
 _FIRST_WORD_S = 10.0
 _NEXT_WORD_S = 30.0
+_MOST_S = 86_400.0  # what a host takes for itself, whatever it is told
 _ANSWER_S = 2.0  # a host that gives up at its deadline says why
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -146,7 +147,10 @@ def decode(message: bytes) -> tuple[Demand, float]:
     written."""
     fields = json.loads(message)
     libraries = {str(module): tuple(map(str, operations)) for module, operations in fields["libraries"].items()}
-    return Demand(libraries, fields["workers"]), float(fields["timeout_s"])
+    timeout_s = float(fields["timeout_s"])
+    if not timeout_s >= 0:
+        raise ValueError(f"expected seconds, got {timeout_s}")
+    return Demand(libraries, fields["workers"]), min(timeout_s, _MOST_S)
 
 
 def encode_answer(error: HeteroTFDataError | None) -> bytes:

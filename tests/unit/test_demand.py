@@ -131,6 +131,7 @@ def test_a_host_of_another_version_is_an_error_that_says_so(host):
         b'{"libraries": {"os": 1}, "workers": null, "timeout_s": 1}',
         b'{"libraries": {}, "workers": -1, "timeout_s": 1}',
         b'{"libraries": {}, "workers": 1, "timeout_s": "soon"}',
+        b'{"libraries": {}, "workers": 1, "timeout_s": NaN}',
     ],
 )
 def test_bytes_that_are_no_demand_change_nothing(message, host, came):
@@ -197,4 +198,5 @@ def test_servers_of_somebody_else_are_told_nothing():
 
 
 def test_encoded_is_json():
+    assert demand.decode(demand.encode(DEMAND, float("inf"))) == (DEMAND, 86_400.0)
     assert json.loads(demand.encode(DEMAND, 5)) == {"libraries": {"my_ops": ["MyOp", "Yours"]}, "workers": 3, "timeout_s": 5}

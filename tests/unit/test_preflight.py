@@ -393,6 +393,20 @@ def test_custom_operations_name_the_module_to_preload(monkeypatch):
     assert "tensorflow_addons" in preflight.known_preloads("mine")
 
 
+def test_a_library_that_no_module_holds_has_to_move_into_one(tmp_path):
+    addons = pytest.importorskip("tensorflow_addons")
+    library = Path(addons.__file__).parent / "custom_ops" / "text" / "_parse_time_op.so"
+    path = tmp_path / "held_by_nobody.so"
+    path.write_bytes(library.read_bytes().replace(b"Addons>", b"Nobody>"))
+    parse = tf.load_op_library(str(path)).nobody_parse_time
+    dataset = Dataset.from_tensors("2020").map(lambda text: parse(text, time_format="%Y", output_unit="SECOND"))
+    here, elsewhere = (found(dataset, takes_demands=own)["custom-operations"] for own in (True, False))
+    assert here.meaning == elsewhere.meaning == "a worker needs their library, which this script loads itself"
+    assert here.way_out == "load the library in a module that can be imported on every host"
+    assert elsewhere.way_out.endswith("and start each with `hetero-tfdata launch --preload MODULE`")
+    assert preflight.check(dataset, Job(takes_demands=True)) == {}
+
+
 # --- the command ---
 
 
