@@ -247,7 +247,7 @@ class Supervisor:
                 for server in more:
                     server.start(self._log)
                 self.servers = (*self.servers, *more)
-                self._log(f"started {workers - there} more workers: a dataset asks for {workers}")
+                self._log(f"{workers} workers instead of {there}: a dataset asks for them")
 
     def report(self) -> list[dict[str, object]]:
         """One entry a worker: index, port, restarts, batches_served."""

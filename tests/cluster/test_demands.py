@@ -127,7 +127,7 @@ print("ROWS", sorted(rows + sorted_rows(first)) == list(range(2000)))
         workers = job.report(host)["workers"]
         assert [worker["port"] for worker in workers] == [job.first_port[host] + 10 + index for index in range(3)]
         assert all(worker["batches_served"] for worker in workers), "each has made batches"
-        assert "started 2 more workers: a dataset asks for 3" in job.log(host)
+        assert "3 workers instead of 1: a dataset asks for them" in job.log(host)
         assert "keeps its 3 workers, where a dataset asks for 2" in job.log(host)
 
 
