@@ -117,7 +117,8 @@ def _catch_up(job: Job, supervisor: Supervisor, stopped: threading.Event) -> Non
         if not stopped.is_set():
             supervisor.meet(Demand(dict.fromkeys(_demanded_modules(job), ())), job.deadlines.servers_s)
     except HeteroTFDataError as error:
-        job.log(f"local workers: {error}")
+        if error is not supervisor.failure:  # which give_up has told
+            job.log(f"local workers: {error}")
 
 
 def _fitting(job: Job, stopped: threading.Event) -> int:

@@ -3,8 +3,8 @@
 A server process ends with whoever started it: its standard input is a pipe, and its end means that the parent is gone. It says
 READY on standard output once it serves. From then on each line of the pipe names a library of operations to load, as JSON:
 {"module": "my_ops", "operations": ["MyOp"]}. The answer comes on standard output, behind LIBRARY: {"module": "my_ops",
-"problem": null}. A dispatcher and a worker both take new operations in while they serve (probed on TF 2.15.1): nothing is
-restarted.
+"problem": null}. A dispatcher and a worker both take new operations in while they serve (probed on TF 2.12.1, 2.15.1 and
+2.21.0): nothing is restarted.
 """
 
 from __future__ import annotations
