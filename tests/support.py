@@ -51,13 +51,14 @@ def _bindable(port: int) -> bool:
 
 @dataclass
 class TestJob:
-    """A job's hosts as folders below `root`; groups are name -> hosts."""
+    """A job's hosts as folders below `root`; groups are name -> hosts. All have one address, and ports of their own."""
 
     __test__ = False
 
     root: Path
     groups: dict[str, list[str]]
     distribution: list[str] = field(default_factory=list)
+    address: str = "127.0.0.1"
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,7 +85,7 @@ class TestJob:
         }
 
     def environment(self, host: str, **extra: str) -> dict[str, str]:
-        addresses = {name: f"127.0.0.1:{port}" for name, port in self.first_port.items()}
+        addresses = {name: f"{self.address}:{port}" for name, port in self.first_port.items()}
         return clean_environment(
             SAGEMAKER_BASE_DIR=str(self.base(host)),
             HETERO_TFDATA_ADDRESSES=json.dumps(addresses),
