@@ -17,6 +17,7 @@ __all__ = ["HostResult", "Result", "collect", "render"]
 # Reports that a job may leave in a host's output/data; the training's is written on one host, the others' on each.
 _REPORTS = "hetero_tfdata"
 _TRAINING = "training.json"
+_LOSSES = "losses.json"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Result:
         exit_code: 0 only if every host exited 0; 128 + n after signal n; else 1.
         train: the training's own report, or None.
         served_by_host: batches served, of the hosts that report it.
+        losses: what was lost with workers that died (losses.json of the leader's host), or None.
     """
 
     hosts: tuple[HostResult, ...]
@@ -57,6 +59,7 @@ class Result:
     exit_code: int = 0
     train: dict[str, Any] | None = None
     served_by_host: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, Any] | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -83,6 +86,7 @@ def collect(folder: RunFolder, hosts: Sequence[Host], exit_codes: dict[str, int]
         exit_code=exit_code,
         train=next((report for report in map(_report, trainings) if report), None),
         served_by_host={name: count for name, count in served.items() if isinstance(count, int)},
+        losses=next((report for path in reports.values() if (report := _report(path / _LOSSES))), None),
     )
     write_by_rename(
         folder.path / "summary.json",
@@ -93,6 +97,7 @@ def collect(folder: RunFolder, hosts: Sequence[Host], exit_codes: dict[str, int]
             ],
             "train": result.train,
             "served_by_host": result.served_by_host,
+            "losses": result.losses,
         },
     )
     return result
@@ -109,6 +114,8 @@ def render(result: Result) -> str:
     parts = ["", _table(rows, right=(3, 4))]
     if result.train:
         parts += ["", _training(result.train)]
+    if result.losses:
+        parts += ["", *_lost(result.losses)]
     failed = [host for host in result.hosts if host.exit_code]
     if failed:
         parts += ["", *(_failed(host, result.output) for host in failed)]
@@ -134,6 +141,14 @@ def _training(train: dict[str, Any]) -> str:
     )
     header = ("model", "ranks", "steps", "images/s", "step time", "input wait", "first loss", "last loss")
     return _table([header, row], right=(1, 2, 3, 4, 5, 6, 7))
+
+
+def _lost(losses: dict[str, Any]) -> list[str]:
+    """One line for each worker that was started again and each pass that lost rows, as far as the report tells."""
+    lines = [f"{worker} was started again, times: {times}" for worker, times in losses.get("restarted", {}).items()]
+    for one in losses.get("lost", []):
+        lines.append(f"{one.get('stream')}, pass {one.get('pass')}: {one.get('rows')} of {one.get('of')} rows did not come")
+    return lines
 
 
 def _failed(host: HostResult, output: Path) -> str:

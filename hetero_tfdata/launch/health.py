@@ -19,10 +19,11 @@ from typing import Any
 
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import JobError, PortInUseError
-from hetero_tfdata.service import demand_port, status, versions
+from hetero_tfdata.service import demand_port, shares, status, versions
 from hetero_tfdata.service.cpus import usable_cpus
 from hetero_tfdata.service.demand import DEMAND_METHOD
 from hetero_tfdata.service.servers import is_port_free
+from hetero_tfdata.service.shares import Share
 from hetero_tfdata.service.status import HEALTH_SERVICE, HostStatus, Phase, ServerStatus
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # children are started with exec; its fork handlers only warn
@@ -89,6 +90,7 @@ class HealthServer:
         self._servers: Callable[[], Sequence[ServerStatus]] = tuple
         self._meet: demand_port.Meet | None = None
         self._members: Sequence[Host] = ()
+        self._take_share: Callable[[Share], object] = lambda share: None
         # a follower occupies a thread as long as it follows
         self._server = grpc.server(ThreadPoolExecutor(max_workers=128), options=_SERVER_OPTIONS)
         handlers = {
@@ -96,6 +98,7 @@ class HealthServer:
             DEMAND_METHOD: demand_port.handler(lambda: self._meet, lambda: self._members),
             "Follow": grpc.unary_stream_rpc_method_handler(self._follow),
             "Report": grpc.unary_unary_rpc_method_handler(self._report),
+            shares.SHARE_METHOD: grpc.unary_unary_rpc_method_handler(self._share),
             status.STATUS_METHOD: grpc.unary_unary_rpc_method_handler(self._status),
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH_SERVICE, handlers),))
@@ -135,6 +138,10 @@ class HealthServer:
         """Demands of those hosts are met by that function from now on (`Supervisor.meet`)."""
         self._members = members
         self._meet = meet
+
+    def take_shares(self, take: Callable[[Share], object]) -> None:
+        """What ranks got of their passes is given to this function from now on (`Tally.add`)."""
+        self._take_share = take
 
     def wait_for_reports(self, ranks: int, timeout_s: float) -> bool:
         """Whether that many ranks reported, or one reported a failure, before the deadline."""
@@ -181,6 +188,14 @@ class HealthServer:
                 tensorflow=versions.installed_tensorflow(),
             )
         )
+
+    def _share(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            share = shares.decode(request)
+        except (TypeError, ValueError) as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        self._take_share(share)
+        return b"{}"
 
     def _report(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         message = _decode(request, context)

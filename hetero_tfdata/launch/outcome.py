@@ -7,14 +7,16 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from hetero_tfdata.cluster import sagemaker
 from hetero_tfdata.cluster.topology import Cluster
 from hetero_tfdata.launch.health import HealthServer, Phase, RankReport
 from hetero_tfdata.launch.job import Job
 from hetero_tfdata.service.supervisor import Supervisor
+from hetero_tfdata.service.tally import Tally
 
-__all__ = ["Outcome", "publish", "sentence", "write_failure", "write_served"]
+__all__ = ["Outcome", "publish", "sentence", "write_failure", "write_losses", "write_served"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,6 @@ def write_failure(reason: str) -> None:
 def write_served(cluster: Cluster, servers: Supervisor) -> None:
     """Writes what this host served among the files that SageMaker uploads when the job ends:
     output/data/hetero_tfdata/HOST.json with host, group, role, batches_served, workers."""
-    folder = sagemaker.output_data_dir(os.environ)
-    if not folder.parent.is_dir():
-        return
     report = {
         "host": cluster.current_host,
         "group": cluster.group.name,
@@ -57,8 +56,23 @@ def write_served(cluster: Cluster, servers: Supervisor) -> None:
         "workers": servers.report(),
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+    _write(f"{cluster.current_host}.json", report)
+
+
+def write_losses(tally: Tally) -> None:
+    """Writes what was lost with workers that died, if there were any: output/data/hetero_tfdata/losses.json with lost (stream,
+    pass, rows, of) and restarted (worker: how often)."""
+    report = tally.report()
+    if any(report.values()):
+        _write("losses.json", report)
+
+
+def _write(name: str, report: dict[str, Any]) -> None:
+    folder = sagemaker.output_data_dir(os.environ)
+    if not folder.parent.is_dir():
+        return
     with contextlib.suppress(OSError):
-        path = folder / "hetero_tfdata" / f"{cluster.current_host}.json"
+        path = folder / "hetero_tfdata" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(report, indent=1))

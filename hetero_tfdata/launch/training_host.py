@@ -11,7 +11,7 @@ from hetero_tfdata.launch import outcome
 from hetero_tfdata.launch.health import HealthServer, Phase, RankReport, report_rank
 from hetero_tfdata.launch.job import Job
 from hetero_tfdata.launch.local_workers import local_workers, wanted
-from hetero_tfdata.launch.outcome import Outcome, sentence, write_failure
+from hetero_tfdata.launch.outcome import Outcome, sentence, write_failure, write_losses
 from hetero_tfdata.launch.script import Script
 from hetero_tfdata.launch.watching import (
     follow_host,
@@ -19,6 +19,7 @@ from hetero_tfdata.launch.watching import (
     on_sigterm,
     rank_reports,
     running_servers,
+    tallying,
 )
 
 __all__ = ["lead", "run_alone", "take_part"]
@@ -60,11 +61,15 @@ def lead(job: Job) -> int:
             servers.wait_until_ready(deadlines.servers_s)
         losses = stack.enter_context(following_serving_hosts(job, lose))
         stack.enter_context(rank_reports(health, training.end))
+        tally = stack.enter_context(tallying(job, health))
         end_local_workers = stack.enter_context(local_workers(job, health))
         health.publish(Phase.TRAINING)
         code = training.run()
         losses.set()
         result = _result(job, health, training, code)
+        if result.succeeded:
+            tally.close()
+        write_losses(tally)
         end_local_workers()  # all ranks have ended, or the job has failed
         outcome.publish(job, health, result)
         late = health.wait_until_informed(uninformed, deadlines.inform_s)

@@ -7,7 +7,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from hetero_tfdata.cluster.topology import Host
@@ -15,11 +15,15 @@ from hetero_tfdata.errors import HeteroTFDataError, JobError
 from hetero_tfdata.launch.health import HealthServer, HostState, Phase, follow
 from hetero_tfdata.launch.job import Job
 from hetero_tfdata.launch.outcome import Outcome, sentence, write_served
+from hetero_tfdata.service.status import ServerStatus, ask_status
 from hetero_tfdata.service.supervisor import Supervisor
+from hetero_tfdata.service.tally import Tally
 
-__all__ = ["following_leader", "following_serving_hosts", "on_sigterm", "rank_reports", "running_servers"]
+__all__ = ["following_leader", "following_serving_hosts", "on_sigterm", "rank_reports", "running_servers", "tallying"]
 
 _JOIN_S = 5.0
+_LOOK_S = 5.0  # a worker that died needs about as long to serve again
+_ASK_S = 2.0
 
 
 def follow_host(job: Job, host: Host, stopped: threading.Event) -> HostState | None:
@@ -105,6 +109,30 @@ def rank_reports(health: HealthServer, on_failure: Callable[[str], None]) -> Ite
 
     with _threads([run]):
         yield
+
+
+@contextlib.contextmanager
+def tallying(job: Job, health: HealthServer) -> Iterator[Tally]:
+    """Adds up what the ranks got and watches the workers for those that are started again; losses stand in the log."""
+    cluster = job.cluster
+    beside = cluster.training_hosts if job.local_workers != 0 and cluster.is_heterogeneous else ()
+
+    def ask() -> dict[str, Sequence[ServerStatus]]:
+        told: dict[str, Sequence[ServerStatus]] = {}
+        for host in (*cluster.serving_hosts, *beside):
+            with contextlib.suppress(JobError):
+                told[host.name] = ask_status(host, _ASK_S).workers
+        return told
+
+    tally = Tally(cluster.ranks.size, job.log, ask)
+    health.take_shares(tally.add)
+
+    def run(stopped: threading.Event) -> None:
+        while not stopped.wait(timeout=_LOOK_S):
+            tally.look()
+
+    with _threads([run]):
+        yield tally
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from hetero_tfdata.service.wire import Wire
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["Passage", "batch_rows", "chunk_rows"]
+__all__ = ["BATCHING", "Passage", "batch_rows", "chunk_rows"]
 
 # Chunks have to be joined, which is one more copy of everything on the trainer. What they save is memory that is taken from
 # the system and given back for every batch: glibc does that from 32 MB on. Stock uint8 photographs without compression against
@@ -143,8 +143,8 @@ def batch_rows(dataset: tf.data.Dataset) -> int | None:
     maps = []
     while True:
         name = type(dataset).__name__
-        if name in _BATCHING:
-            rows = _constant(getattr(dataset, _BATCHING[name]))
+        if name in BATCHING:
+            rows = _constant(getattr(dataset, BATCHING[name]))
             break
         if name in ("_MapDataset", "_ParallelMapDataset"):
             maps.append(dataset)
@@ -159,7 +159,7 @@ def batch_rows(dataset: tf.data.Dataset) -> int | None:
 
 
 # The attribute that holds the size, by the class of the step (TensorFlow 2.12 to 2.21).
-_BATCHING = {
+BATCHING = {
     "_BatchDataset": "_batch_size",
     "_ParallelBatchDataset": "_batch_size",
     "_PaddedBatchDataset": "_batch_size",

@@ -22,6 +22,8 @@ from hetero_tfdata.service.wire import Wire
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from hetero_tfdata.service.rows import Extent
+
 __all__ = ["LAUNCHED_VARIABLE", "counted", "distribute"]
 
 # Set for the training script by `launch`, which then owns this host's servers.
@@ -171,6 +173,7 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     # only now: `import hetero_tfdata` and the unchanged path need no gRPC
     from hetero_tfdata.service.chunks import Passage
     from hetero_tfdata.service.readiness import DispatcherClient, wait_for_dataset, wait_for_workers
+    from hetero_tfdata.service.rows import Extent
 
     deadline = time.monotonic() + order.ready_timeout_s
     service = order.service
@@ -216,7 +219,8 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     # Every element goes to one rank already; Keras and tf.distribute would otherwise try to shard it once more.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     unpacked = passage.unpack(distributed).with_options(options)
-    return _watched(unpacked, order, cluster, stream, service, tellers).prefetch(tf.data.AUTOTUNE)
+    extent = Extent.of(dataset)
+    return _watched(unpacked, order, cluster, stream, service, tellers, extent).prefetch(tf.data.AUTOTUNE)
 
 
 def _demand(cluster: Cluster, order: _Order, workers: Sequence[str], deadline_s: float) -> bool:
@@ -237,16 +241,25 @@ def _demand(cluster: Cluster, order: _Order, workers: Sequence[str], deadline_s:
 
 
 def _watched(
-    dataset: tf.data.Dataset, order: _Order, cluster: Cluster, name: str, service: str, hosts: Sequence[Host]
+    dataset: tf.data.Dataset, order: _Order, cluster: Cluster, name: str, service: str, hosts: Sequence[Host], extent: Extent
 ) -> tf.data.Dataset:
+    from hetero_tfdata.service.account import Account
     from hetero_tfdata.service.pulse import Pulse
     from hetero_tfdata.service.stalls import Stream, watch
 
-    pulse = Pulse()
+    pulse = Pulse(in_batches=extent.in_batches)
     note = (
         f"Reads are coordinated: one of {cluster.ranks.size} ranks that does not read holds up all" if order.coordinated else ""
     )
-    watch(Stream(name, pulse, service, hosts, order.stall_timeout_s, note))
+    stream = Stream(name, pulse, service, hosts, order.stall_timeout_s, note)
+    if order.processing_mode == "dynamic":  # "off" repeats and loses nothing
+        if order.job_name is not None:  # others may read as well
+            extent = dataclasses.replace(extent, rows=None)
+        launched = bool(os.environ.get(LAUNCHED_VARIABLE)) and cluster.dispatcher_host is not None
+        account = Account(name, pulse, extent, cluster.ranks, cluster.leader_host if launched else None, _own_servers)
+        stream.beside = account.look
+        atexit.register(account.close)
+    watch(stream)
     return pulse.attach(dataset)
 
 

@@ -5,10 +5,11 @@ from a full buffer. So the dataset says it itself, in records on a file in memor
 
     b  a heartbeat, from the iterator's first element to its destruction, whatever it waits for
     a  it asks the service for an element
-    g  it got it
+    g  it got it, and how many rows it has
+    e  an iterator that asked got the end (no number: what comes after the last element doesn't know it)
 
 An iterator waits if it asked for more than it got and its heart beats. A training that pauses fills its buffers and asks no
-more.
+more. An iterator's elements are one pass of the dataset; a pass that was broken off has no end.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.data.experimental.ops import testing
 from tensorflow.python.data.ops import map_op
 
-__all__ = ["BEAT_S", "Pulse"]
+from hetero_tfdata.service.rows import rows_of
+
+__all__ = ["BEAT_S", "Pass", "Pulse"]
 
 BEAT_S = 2.0
 _DEAD_AFTER_S = 4 * BEAT_S
@@ -36,15 +40,39 @@ _KEEP_SIZE_PUNCH_HOLE = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, linux/f
 
 
 @dataclass
+class Pass:
+    """What came in one pass.
+
+    Attributes:
+        elements: how many.
+        rows: in all of them.
+        state: "open"; "ended", it was read to its end; "left", its iterator is gone, or it can't be told which of several
+            iterators got the end.
+    """
+
+    elements: int = 0
+    rows: int = 0
+    state: str = "open"
+
+
+@dataclass
 class _Iterator:
     last_beat: float
+    reads: Pass
     asked_at: float | None = None
 
 
 class Pulse:
-    """The records of one dataset's iterators. `read` is for one thread."""
+    """The records of one dataset's iterators.
 
-    def __init__(self) -> None:
+    Args:
+        in_batches: an element is a batch of rows, by its first component; else a row.
+    """
+
+    def __init__(self, *, in_batches: bool = False) -> None:
+        self._in_batches = in_batches
+        self._lock = threading.Lock()
+        self._passes: dict[bytes, Pass] = {}
         self._file = os.memfd_create("hetero-tfdata-pulse")
         self._read = 0
         self._freed = 0
@@ -60,23 +88,39 @@ class Pulse:
 
         @tf.autograph.experimental.do_not_convert
         def got(number: tf.Tensor, *element: Any) -> Any:
-            with tf.control_dependencies([self._record("g", number)]):
+            rows = tf.strings.as_string(rows_of(element[0])) if self._in_batches else tf.constant("1")
+            with tf.control_dependencies([self._record("g", tf.strings.join([number, " ", rows]))]):
                 return tf.nest.map_structure(tf.identity, element[0], expand_composites=True)
 
+        nothing = dataset.take(0)
+
+        def end(_: tf.Tensor) -> tf.data.Dataset:
+            self._record("e", tf.constant(""))
+            return nothing
+
+        # only who reads to the end comes to it
+        whole = dataset.concatenate(tf.data.Dataset.from_tensors(0).flat_map(end))
         # zip asks its inputs in order
-        return _map_in_place(tf.data.Dataset.zip((asks, dataset)), got)
+        return _map_in_place(tf.data.Dataset.zip((asks, whole)), got)
 
     def waiting_s(self) -> dict[str, float]:
         """Iterators that wait for the service now: their numbers, and for how many seconds."""
-        now = time.monotonic()
-        self._take(now)
-        for number in [n for n, iterator in self._iterators.items() if now - iterator.last_beat > _DEAD_AFTER_S]:
-            del self._iterators[number]
-        return {
-            number.decode(): now - iterator.asked_at
-            for number, iterator in self._iterators.items()
-            if iterator.asked_at is not None
-        }
+        with self._lock:
+            now = time.monotonic()
+            self._take(now)
+            for number in [n for n, iterator in self._iterators.items() if now - iterator.last_beat > _DEAD_AFTER_S]:
+                self._leave(self._iterators.pop(number))
+            return {
+                number.decode(): now - iterator.asked_at
+                for number, iterator in self._iterators.items()
+                if iterator.asked_at is not None
+            }
+
+    def passes(self) -> list[Pass]:
+        """What each pass gave so far, in the order in which they began."""
+        with self._lock:
+            self._take(time.monotonic())
+            return [replace(one) for one in self._passes.values()]
 
     def _record(self, kind: str, number: tf.Tensor) -> tf.Tensor:
         line = tf.strings.join([kind, number, "\n"])
@@ -96,15 +140,39 @@ class Pulse:
             data += part
         *lines, self._rest = data.split(b"\n")
         for line in lines:
-            kind, number = line[:1], line[1:]
-            iterator = self._iterators.setdefault(number, _Iterator(now))
+            kind, (number, _, rows) = line[:1], line[1:].partition(b" ")
+            if kind == b"e":
+                self._end()
+                continue
+            iterator = self._iterators.get(number)
+            if iterator is None:
+                # known already where its heart was late
+                iterator = self._iterators[number] = _Iterator(now, self._passes.setdefault(number, Pass()))
+            if iterator.reads.state == "left":
+                iterator.reads.state = "open"
             if kind == b"b":
                 iterator.last_beat = now
             elif kind == b"a":
                 iterator.asked_at = now
             else:
                 iterator.asked_at = None
+                iterator.reads.elements += 1
+                iterator.reads.rows += int(rows)
         self._free()
+
+    def _end(self) -> None:
+        asking = [iterator for iterator in self._iterators.values() if iterator.asked_at is not None]
+        for iterator in asking:
+            if len(asking) == 1:
+                iterator.reads.state = "ended"
+                iterator.asked_at = None
+            else:
+                self._leave(iterator)
+
+    @staticmethod
+    def _leave(iterator: _Iterator) -> None:
+        if iterator.reads.state == "open":
+            iterator.reads.state = "left"
 
     def _free(self) -> None:
         """Gives the memory of what was read back to the system; the file keeps its size, so that no record is lost."""

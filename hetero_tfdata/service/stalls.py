@@ -85,6 +85,7 @@ class Stream:
         hosts: who serves it and can be asked how it is; none for a service that is not the job's own.
         timeout_s: how long an iterator may wait for a reason other than slowness.
         note: a sentence that belongs to each diagnosis.
+        beside: called by the watching thread about once a second.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Stream:
     hosts: Sequence[Host]
     timeout_s: float
     note: str = ""
+    beside: Callable[[], None] = lambda: None
     _next_word_s: dict[str, float] = field(default_factory=dict)
     _stalled_since_s: dict[str, float] = field(default_factory=dict)
 
@@ -222,6 +224,7 @@ def _watch() -> None:
         with _lock:
             streams = list(_streams)
         for stream in streams:
+            stream.beside()
             error = stream.look()
             if error is not None:
                 _end(error, stream.pulse)

@@ -19,6 +19,11 @@ TRAIN = {
     "loss_last": 0.75,
 }
 
+LOSSES = {
+    "lost": [{"stream": "train", "pass": 1, "rows": 37, "of": 1000}],
+    "restarted": {"worker 1 of algo-1": 2},
+}
+
 
 def test_reports_of_the_job_are_collected_into_one_file(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
@@ -32,6 +37,7 @@ def test_reports_of_the_job_are_collected_into_one_file(tmp_path: Path) -> None:
             reports[host.name].mkdir(parents=True)
         (reports["algo-1"] / "algo-1.json").write_text('{"batches_served": 7}')
         (reports["algo-2"] / "algo-2.json").write_text('{"batches_served":')  # cut off
+        (reports["algo-3"] / "losses.json").write_text(json.dumps(LOSSES))
         (reports["algo-3"] / "training.json").write_text(json.dumps(TRAIN))
         result = collect(folder, hosts, {"algo-1": 0, "algo-2": 0, "algo-3": 0}, None)
     assert result.succeeded
@@ -42,7 +48,9 @@ def test_reports_of_the_job_are_collected_into_one_file(tmp_path: Path) -> None:
         ],
         "train": TRAIN,
         "served_by_host": {"algo-1": 7},
+        "losses": LOSSES,
     }
+    assert "worker 1 of algo-1 was started again, times: 2\ntrain, pass 1: 37 of 1000 rows did not come" in render(result)
 
 
 def test_exit_codes(tmp_path: Path) -> None:

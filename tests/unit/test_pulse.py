@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hetero_tfdata.service.pulse import BEAT_S, Pulse
+from hetero_tfdata.service.pulse import BEAT_S, Pass, Pulse
 from support import wait_for
 
 SPECIMENS = {
@@ -110,3 +110,51 @@ def test_memory_of_what_was_read_is_given_back():
     told = os.fstat(pulse._file)
     assert told.st_size > 1_500_000
     assert told.st_blocks * 512 < told.st_size / 2
+
+
+def test_a_pass_that_was_read_to_its_end_tells_its_rows():
+    pulse = Pulse(in_batches=True)
+    attached = pulse.attach(tf.data.Dataset.range(25).batch(10)).prefetch(2)
+    for number in (1, 2):
+        assert len(list(attached)) == 3
+        assert pulse.passes() == [Pass(elements=3, rows=25, state="ended")] * number
+    assert list(pulse.waiting_s()) == [], "it asks no more"
+
+
+def test_elements_that_are_no_batches_count_one_row_each():
+    pulse = Pulse()
+    assert len(list(pulse.attach(tf.data.Dataset.from_tensors(np.zeros([7, 2])).repeat(3)))) == 3
+    assert pulse.passes() == [Pass(elements=3, rows=3, state="ended")]
+
+
+def test_rows_of_a_ragged_batch():
+    pulse = Pulse(in_batches=True)
+    rows = tf.ragged.constant([[1], [2, 3], [4]])
+    list(pulse.attach(tf.data.Dataset.from_tensors({"x": rows})))
+    assert pulse.passes() == [Pass(elements=1, rows=3, state="ended")]
+
+
+def test_a_pass_that_was_broken_off_has_no_end():
+    pulse = Pulse()
+    elements = iter(pulse.attach(tf.data.Dataset.range(1000)).prefetch(2))
+    next(elements)
+    wait_for(lambda: pulse.passes()[0].elements == 3, 10, "the buffer")
+    assert pulse.passes()[0].state == "open"
+    del elements
+    wait_for(lambda: not pulse.waiting_s() and pulse.passes()[0].state == "left", 10 * BEAT_S, "its heart to stop")
+
+
+def test_of_two_that_wait_it_is_not_told_which_one_got_the_end():
+    dataset, go = held_up()
+    pulse = Pulse()
+    attached = pulse.attach(dataset)
+    waiting = iter(attached.prefetch(2))
+    assert int(next(waiting)) == 0
+    wait_for(pulse.waiting_s, 5, "the buffer's asking")
+    other = iter(without_reading_ahead(attached))
+    assert int(next(other)) == 0
+    threading.Timer(1.0, lambda: go.assign(True)).start()
+    assert [int(one) for one in other] == [1]
+    assert [int(one) for one in waiting] == [1]
+    states = [one.state for one in pulse.passes()]
+    assert "open" not in states, "both have ended, or one of them is not known"
