@@ -71,5 +71,6 @@ class Account:
             share = Share(
                 self._stream, number, self._rank, one.elements, one.rows, one.state, extent.rows, extent.drops_remainder
             )
-            if self._tell(share):
-                self._told[number] = one.state
+            if not self._tell(share):
+                return
+            self._told[number] = one.state

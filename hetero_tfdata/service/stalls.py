@@ -1,8 +1,8 @@
 """The stall watchdog: no training waits for its input for ever, and none without a word.
 
 TensorFlow waits in silence for a dead worker, an unroutable address or a file that does not come. A thread of the trainer's
-process looks at what the dataset's iterators do (pulse.py). One that has waited for 10 s has the service looked at, and the log
-says what is the matter:
+process looks at what the dataset's iterators do (pulse.py), and whether anybody waits for them (blocked.py). After 10 s of both
+it looks at the service, and the log says what is the matter:
 
     no workers     the dispatcher knows none
     unreachable    the dispatcher, or a worker that it knows, takes no connection
@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import math
 import os
 import sys
 import threading
@@ -33,6 +34,7 @@ import grpc
 from hetero_tfdata.cluster import sagemaker
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import JobError, StalledError
+from hetero_tfdata.service.blocked import Blocked
 from hetero_tfdata.service.pulse import Pulse
 from hetero_tfdata.service.readiness import DispatcherClient, connection_problem
 from hetero_tfdata.service.status import HostStatus, ask_status, reason_of
@@ -95,15 +97,22 @@ class Stream:
     timeout_s: float
     note: str = ""
     beside: Callable[[], None] = lambda: None
+    _waited_s: dict[str, float] = field(default_factory=dict)
     _next_word_s: dict[str, float] = field(default_factory=dict)
     _stalled_since_s: dict[str, float] = field(default_factory=dict)
 
-    def look(self) -> StalledError | None:
-        """Speaks of an iterator that waits; the error where the deadline is over."""
-        waiting = self.pulse.waiting_s()
-        for known in (self._next_word_s, self._stalled_since_s):
-            for number in [number for number in known if number not in waiting]:
-                del known[number]
+    def look(self, blocked_s: float = math.inf) -> StalledError | None:
+        """Speaks of an iterator that waits; the error where the deadline is over.
+
+        Args:
+            blocked_s: for how long somebody has waited inside TensorFlow; a buffer that asks for itself waits for nobody.
+        """
+        waiting = {number: min(waited_s, blocked_s) for number, waited_s in self.pulse.waiting_s().items()}
+        for number in [number for number, waited_s in self._waited_s.items() if waiting.get(number, 0.0) < waited_s]:
+            # another wait
+            self._next_word_s.pop(number, None)
+            self._stalled_since_s.pop(number, None)
+        self._waited_s = waiting
         for number, waited_s in waiting.items():
             stalled_since_s = self._stalled_since_s.setdefault(number, 0.0)
             over = waited_s - stalled_since_s >= self.timeout_s
@@ -219,13 +228,20 @@ _thread: threading.Thread | None = None
 
 
 def _watch() -> None:
+    blocked = Blocked()
     while True:
         time.sleep(_POLL_S)
         with _lock:
             streams = list(_streams)
         for stream in streams:
             stream.beside()
-            error = stream.look()
+        if any(stream.pulse.waiting_s() for stream in streams):
+            blocked_s = blocked.look()
+        else:
+            blocked_s = 0.0
+            blocked.forget()
+        for stream in streams:
+            error = stream.look(blocked_s)
             if error is not None:
                 _end(error, stream.pulse)
 
@@ -234,9 +250,11 @@ def _end(error: StalledError, pulse: Pulse) -> None:
     """Raises the error in the main thread, and ends the process where nothing comes of it."""
     _raise_in_main_thread(error)
     deadline = time.monotonic() + _GRACE_S
+    blocked = Blocked()
+    blocked.look()
     while time.monotonic() < deadline:
         time.sleep(_POLL_S)
-        if not pulse.waiting_s():
+        if not pulse.waiting_s() or not blocked.look():
             return
     sagemaker.write_failure(os.environ, str(error))
     print(f"{type(error).__module__}.{type(error).__name__}: {error}", file=sys.stderr, flush=True)

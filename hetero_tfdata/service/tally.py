@@ -117,7 +117,12 @@ class Tally:
         self._lost[key] = lost
         number = f"up to {lost:,}" if dropped else f"{lost:,}"
         note = ", the remainders that batches drop included" if dropped else ""
-        cause = f"{', '.join(died)} was started again" if died else "no worker is known to have died; look at the hosts' logs"
+        if died:
+            cause = f"{', '.join(died)} was started again"
+        elif self._restarts:
+            cause = "no worker is known to have died; look at the hosts' logs"
+        else:
+            cause = "a worker must have died; nobody tells which one"
         self._log(f"{key[0]}, pass {key[1]}: {number} of {expected:,} rows did not come{note}: {cause} ({_SEE})")
 
     def _expected(self, stream: str, number: int) -> int | None:

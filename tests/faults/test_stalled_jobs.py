@@ -76,6 +76,46 @@ def test_slow_workers_are_waited_for(make_job, write_script):
     assert "waiting for an element for 10 s: slow: all 1 workers can be reached and work (algo-1: " in job.log("algo-2")
 
 
+AFTERWARDS = """
+import sys, time
+import tensorflow as tf
+from tensorflow.python.data.experimental.ops import testing
+from hetero_tfdata import distribute
+never = tf.data.Dataset.range(9).apply(testing.sleep(3_600_000_000))
+dataset = tf.data.Dataset.range(1).concatenate(never)
+elements = iter(dataset.apply(distribute(service=sys.argv[1], stall_timeout_s=3, ready_timeout_s=60)).prefetch(2))
+next(elements)
+print("READ", flush=True)
+sys.stdin.readline()
+for number in range(20):
+    tf.zeros([3]).numpy()  # it works with TensorFlow, and needs no element
+    time.sleep(1)
+print("SAVED", flush=True)
+next(elements)
+"""
+
+
+def test_a_buffer_that_nobody_waits_for_ends_no_script(fragile_service, write_script):
+    """The script has what it wanted, and its service is gone. It is ended only where it asks for one more element."""
+    process = subprocess.Popen(
+        [sys.executable, str(write_script(AFTERWARDS)), fragile_service.address],
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "READ\n"
+        fragile_service.end()
+        said, errors = process.communicate("\n", timeout=150)
+    finally:
+        process.kill()
+    assert said == "SAVED\n", errors
+    assert process.returncode == 1, "ended by the watchdog"
+    assert "StalledError" in errors
+
+
 COORDINATED = """
 import os, sys, time
 import tensorflow as tf

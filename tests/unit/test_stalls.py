@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from hetero_tfdata.errors import StalledError
 from hetero_tfdata.service import stalls
+from hetero_tfdata.service.blocked import Blocked
 from hetero_tfdata.service.stalls import Diagnosis, Stall, Stream, diagnose
 from support import free_blocks
 
@@ -130,3 +131,35 @@ def _run_and_wait(thread: threading.Thread) -> None:
     thread.start()
     for _ in range(500):
         time.sleep(0.01)
+
+
+def test_somebody_waits_who_stands_in_one_call_of_tensorflow():
+    go = tf.Variable(False)
+    held_up = tf.function(lambda: tf.while_loop(lambda n: ~go.read_value(), lambda n: (n,), (0,)))
+    blocked = Blocked()
+    waiting = threading.Thread(target=held_up, daemon=True)
+    assert blocked.look() == 0.0
+    waiting.start()
+    try:
+        for _ in range(100):
+            time.sleep(0.2)
+            blocked_s = blocked.look()
+            if blocked_s > 1:
+                break
+        assert blocked_s > 1
+        blocked.forget()
+        assert blocked.look() == 0.0, "from now on"
+    finally:
+        go.assign(True)
+        waiting.join(60)
+    for _ in range(3):
+        time.sleep(0.2)
+        assert blocked.look() == 0.0, "this thread stands in Python"
+
+
+def test_a_buffer_that_asks_for_itself_is_no_wait(stream):
+    assert stream.at(59) is None
+    stream.pulse.seconds = 400
+    assert stream.look(0.0) is None
+    assert stream.look(9.0) is None, "the deadline counts from when somebody waits"
+    assert isinstance(stream.look(60.0), StalledError)
