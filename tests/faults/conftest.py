@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import clean_environment, free_blocks
+from support import clean_environment, free_blocks, wait_for
 
 HERE = Path(__file__).parent
 
@@ -41,6 +42,19 @@ class FragileService:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    def wait_until_both_serve(self) -> None:
+        """Until both workers are registered: a pass that begins with one may end with one."""
+        from hetero_tfdata.service.readiness import DispatcherClient
+
+        with DispatcherClient(self.address) as client:
+
+            def both() -> bool:
+                with contextlib.suppress(Exception):  # the dispatcher imports TensorFlow
+                    return len(client.workers()) == 2
+                return False
+
+            wait_for(both, 60, "two workers to register")
 
     def kill(self, number: int) -> None:
         """0 is the dispatcher, 1 and 2 are the workers."""

@@ -42,25 +42,9 @@ def read(service, dataset, mode: str, fault=lambda: None, *, batches: int | None
     return seen
 
 
-def both_serve(service) -> None:
-    """Until both workers are registered: a pass that begins with one may end with one."""
-    from hetero_tfdata.service.readiness import DispatcherClient
-
-    deadline = time.monotonic() + 60
-    with DispatcherClient(service.address) as client:
-        while time.monotonic() < deadline:
-            try:
-                if len(client.workers()) == 2:
-                    return
-            except Exception:
-                pass
-            time.sleep(0.2)
-    raise AssertionError("two workers did not register in 60 s")
-
-
 @pytest.fixture
 def service(fragile_service):
-    both_serve(fragile_service)
+    fragile_service.wait_until_both_serve()
     return fragile_service
 
 
