@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import collections
 import dataclasses
 import logging
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hetero_tfdata.cluster.topology import Cluster, Host, Role
 from hetero_tfdata.errors import ConfigurationError
 from hetero_tfdata.service import preflight
-from hetero_tfdata.service.own_servers import serve_from_here
+from hetero_tfdata.service.own_servers import own_servers, serve_from_here
 from hetero_tfdata.service.servers import SERVED_COUNTER_FD
 from hetero_tfdata.service.wire import Wire
 
@@ -56,6 +57,11 @@ def distribute(
 
     Every rank has to make the same calls in the same order of lines; a call on the leader alone (validation) is fine. Put
     `shuffle`, `repeat` and `batch` before this line; what depends on one place (`take`, `skip`, `enumerate`) after it.
+    (After it, `repeat` gives the same rows, but each pass begins anew: about a second, and the workers' caches are empty
+    again.)
+
+    A worker that dies takes along the rows that it had in work. That is logged, with their number where the dataset shows how
+    many rows a pass has (rows.py).
 
     Args:
         processing_mode: "dynamic": the workers split the source files or elements among them, each is seen once per pass;
@@ -256,7 +262,7 @@ def _watched(
         if order.job_name is not None:  # others may read as well
             extent = dataclasses.replace(extent, rows=None)
         launched = bool(os.environ.get(LAUNCHED_VARIABLE)) and cluster.dispatcher_host is not None
-        account = Account(name, pulse, extent, cluster.ranks, cluster.leader_host if launched else None, _own_servers)
+        account = Account(name, pulse, extent, cluster.ranks, cluster.leader_host if launched else None, own_servers())
         stream.beside = account.look
         atexit.register(account.close)
     watch(stream)

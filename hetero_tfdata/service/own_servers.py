@@ -13,7 +13,7 @@ from hetero_tfdata.service.demand import Demand
 from hetero_tfdata.service.lifeline import Lifeline, hold
 from hetero_tfdata.service.supervisor import Supervisor
 
-__all__ = ["serve_from_here"]
+__all__ = ["own_servers", "serve_from_here"]
 
 _servers: Supervisor | None = None
 _lock = threading.Lock()
@@ -40,6 +40,11 @@ def serve_from_here(cluster: Cluster, timeout_s: float, log: Callable[[str], Non
             _servers = _started(cluster, log)
             _servers.wait_until_ready(timeout_s)
     hold([host for host in cluster.serving_hosts if not (owns and host == cluster.here)], timeout_s)
+
+
+def own_servers() -> Supervisor | None:
+    """The servers that this process owns."""
+    return _servers
 
 
 def _started(cluster: Cluster, log: Callable[[str], None]) -> Supervisor:

@@ -40,6 +40,7 @@
     cluster/test_traps_of_servers.py: test_by_default_images_are_compressed
 16. Files are listed on the trainer.
     cluster/test_traps.py: test_files_are_listed_where_the_script_runs
+    cluster/test_files_of_data_hosts.py: test_two_data_hosts_give_each_record_once
 17. enumerate counts on each worker.
     cluster/test_preflight_servers.py: test_plain_service_gives_something_else_and_preflight_says_so
 18. Ranks without a service each get the whole dataset.
