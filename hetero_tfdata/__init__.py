@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hetero_tfdata import errors
     from hetero_tfdata.cluster.topology import Cluster
+    from hetero_tfdata.service.cache import Cache
     from hetero_tfdata.service.distribute import distribute
     from hetero_tfdata.service.files import files
     from hetero_tfdata.service.wire import Wire
     from hetero_tfdata.train.step_timer import StepTimer
 
 __version__ = "0.1.0"
-__all__ = ["Cluster", "StepTimer", "Wire", "distribute", "errors", "files"]
+__all__ = ["Cache", "Cluster", "StepTimer", "Wire", "distribute", "errors", "files"]
 
 _HOMES = {
+    "Cache": "hetero_tfdata.service.cache",
     "Cluster": "hetero_tfdata.cluster.topology",
     "StepTimer": "hetero_tfdata.train.step_timer",
     "Wire": "hetero_tfdata.service.wire",

@@ -51,6 +51,7 @@ class Result:
         train: the training's own report, or None.
         served_by_host: batches served, of the hosts that report it.
         losses: what was lost with workers that died (losses.json of the leader's host), or None.
+        cache_by_host: what distribute(cache=...) looked up and kept, of the hosts that report it.
     """
 
     hosts: tuple[HostResult, ...]
@@ -60,6 +61,7 @@ class Result:
     train: dict[str, Any] | None = None
     served_by_host: dict[str, int] = field(default_factory=dict)
     losses: dict[str, Any] | None = None
+    cache_by_host: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:
@@ -78,7 +80,8 @@ def collect(folder: RunFolder, hosts: Sequence[Host], exit_codes: dict[str, int]
     exit_code = 128 + signals[ended_by] if ended_by in signals else int(failed)
     reports = {host.name: folder.base_dir(host.name) / "output" / "data" / _REPORTS for host in hosts}
     trainings = [reports[name] / _TRAINING for name in sorted(reports, key=natural)]
-    served = {name: _report(path / f"{name}.json").get("batches_served") for name, path in reports.items()}
+    written = {name: _report(path / f"{name}.json") for name, path in reports.items()}
+    served = {name: report.get("batches_served") for name, report in written.items()}
     result = Result(
         hosts=results,
         output=folder.path,
@@ -87,6 +90,7 @@ def collect(folder: RunFolder, hosts: Sequence[Host], exit_codes: dict[str, int]
         train=next((report for report in map(_report, trainings) if report), None),
         served_by_host={name: count for name, count in served.items() if isinstance(count, int)},
         losses=next((report for path in reports.values() if (report := _report(path / _LOSSES))), None),
+        cache_by_host={name: cache for name, report in written.items() if isinstance(cache := report.get("cache"), dict)},
     )
     write_by_rename(
         folder.path / "summary.json",
@@ -98,6 +102,7 @@ def collect(folder: RunFolder, hosts: Sequence[Host], exit_codes: dict[str, int]
             "train": result.train,
             "served_by_host": result.served_by_host,
             "losses": result.losses,
+            "cache_by_host": result.cache_by_host,
         },
     )
     return result
@@ -116,6 +121,8 @@ def render(result: Result) -> str:
         parts += ["", _training(result.train)]
     if result.losses:
         parts += ["", *_lost(result.losses)]
+    if result.cache_by_host:
+        parts += ["", _caches(result.cache_by_host)]
     failed = [host for host in result.hosts if host.exit_code]
     if failed:
         parts += ["", *(_failed(host, result.output) for host in failed)]
@@ -151,6 +158,24 @@ def _lost(losses: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _caches(caches: dict[str, dict[str, Any]]) -> str:
+    """What each host kept, and the seconds of computing that it saved."""
+    rows = [("cache", "hits", "misses", "MB held", "seconds saved")]
+    for name in sorted(caches, key=natural):
+        cache = caches[name]
+        held = cache.get("bytes_held")
+        rows.append(
+            (
+                name,
+                _number(cache.get("hits"), ",d"),
+                _number(cache.get("misses"), ",d"),
+                _number(held / 1e6 if _is_number(held) else None, ",.1f", ", full" if cache.get("full") else ""),
+                _number(cache.get("saved_s"), ",.1f"),
+            )
+        )
+    return _table(rows, right=(1, 2, 3, 4))
+
+
 def _failed(host: HostResult, output: Path) -> str:
     if host.failure and host.failure.strip():
         reason = host.failure.strip().splitlines()[0]
@@ -178,7 +203,7 @@ def _table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> str:
 def _number(value: Any, form: str, unit: str = "") -> str:
     if not _is_number(value):
         return "-"
-    return f"{int(value) if form == 'd' else value:{form}}{unit}"
+    return f"{int(value) if form.endswith('d') else value:{form}}{unit}"
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

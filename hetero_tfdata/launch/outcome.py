@@ -47,13 +47,15 @@ def write_failure(reason: str) -> None:
 
 def write_served(cluster: Cluster, servers: Supervisor) -> None:
     """Writes what this host served among the files that SageMaker uploads when the job ends:
-    output/data/hetero_tfdata/HOST.json with host, group, role, batches_served, workers."""
+    output/data/hetero_tfdata/HOST.json with host, group, role, batches_served, workers, and cache: what
+    distribute(cache=...) looked up and kept here, or null."""
     report = {
         "host": cluster.current_host,
         "group": cluster.group.name,
         "role": cluster.role.value,
         "batches_served": servers.batches_served,
         "workers": servers.report(),
+        "cache": servers.cache_report(),
         "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     _write(f"{cluster.current_host}.json", report)

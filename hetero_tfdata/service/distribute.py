@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hetero_tfdata.cluster.topology import Cluster, Host, Role
-from hetero_tfdata.errors import ConfigurationError
+from hetero_tfdata.errors import ConfigurationError, DatasetError
 from hetero_tfdata.service import preflight
+from hetero_tfdata.service.cache import Cache
 from hetero_tfdata.service.own_servers import own_servers, serve_from_here
 from hetero_tfdata.service.servers import SERVED_COUNTER_FD
 from hetero_tfdata.service.wire import Wire
@@ -46,6 +47,7 @@ def distribute(
     ready_timeout_s: float = 1200.0,
     stall_timeout_s: float = 300.0,
     coordinated: bool = False,
+    cache: Cache | str | None = None,
     strict: bool = False,
 ) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """Runs a dataset where the job's CPUs are, for `Dataset.apply`.
@@ -83,8 +85,13 @@ def distribute(
             there are ranks: `repeat()`, then `bucket_by_sequence_length(..., drop_remainder=True)`, then
             `group_by_window(length, lambda _, batches: batches, window_size=ranks)`. A rank that doesn't read holds up all,
             which ends as a stall does. Batches travel whole.
+        cache: "memory", "disk" or a `Cache` with a budget: the results of the deterministic map() steps are kept on the hosts
+            that run the workers, so that decoding is paid once and not in every pass. Random operations, and what follows them,
+            run in every pass as without it. For this write map(decode), of single records and with nothing random in it,
+            before map(augment) and before batch(). The log says what is kept; at the end, and in the host's report, what
+            that saved. In one process without data hosts it changes nothing: there `Dataset.cache()` does it.
         strict: raise also for what is otherwise only warned of: what means something else on several workers, or takes much
-            of their memory (`hetero-tfdata check` lists it without running anything).
+            of their memory, or a cache that has nothing to keep (`hetero-tfdata check` lists it without running anything).
 
     Returns:
         A function from dataset to dataset with the same element_spec; the order of elements is not kept, and the cardinality
@@ -105,6 +112,12 @@ def distribute(
     for name, seconds in (("ready_timeout_s", ready_timeout_s), ("stall_timeout_s", stall_timeout_s)):
         if not seconds > 0:
             raise ConfigurationError(f"{name}: expected seconds above 0, got {seconds!r}")
+    kept = Cache.of(cache)
+    if kept and service is not None:
+        raise ConfigurationError(
+            "cache: expected None with service=..., whose workers have no folder for it, got both; let distribute() find the "
+            "job's own workers, or use Dataset.cache()"
+        )
     wire = Wire() if wire is None else wire
     if service is not None and wire.workers_per_host is not None:
         raise ConfigurationError(
@@ -148,6 +161,7 @@ def distribute(
             ready_timeout_s,
             stall_timeout_s,
             coordinated,
+            kept,
             strict,
             registers,
             libraries,
@@ -169,6 +183,7 @@ class _Order:
     ready_timeout_s: float
     stall_timeout_s: float
     coordinated: bool
+    cache: Cache | None
     strict: bool
     registers: bool
     libraries: Mapping[str, tuple[str, ...]]
@@ -199,7 +214,8 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     stream = re.sub(r"[^\w.:-]", "_", order.job_name or f"{cluster.run_id}-{order.call_name}")
     passage = Passage.plan(dataset, order.wire)
     # the count stands before the cut: a batch that was served is one of the dataset's, however it travels
-    packed = passage.pack(counted(tf, dataset) if own_workers else dataset)
+    runs = _cached(dataset, order) if order.registers and order.cache else dataset
+    packed = passage.pack(counted(tf, runs) if own_workers else runs)
     with DispatcherClient(service) as client:
         if order.registers:
             serving = cluster.serving_hosts if own_workers else ()
@@ -244,6 +260,17 @@ def _demand(cluster: Cluster, order: _Order, workers: Sequence[str], deadline_s:
     if demands:
         demand.make(demands, max(0.0, deadline_s - time.monotonic()), _log.warning)
     return bool(demands)
+
+
+def _cached(dataset: tf.data.Dataset, order: _Order) -> tf.data.Dataset:
+    from hetero_tfdata.service.caching import cached
+
+    assert order.cache is not None
+    result = cached(dataset, order.cache)
+    if not result.keeps and order.strict:
+        raise DatasetError(f"cache: {result.summary}")
+    _log.log(logging.INFO if result.keeps else logging.WARNING, "distribute(cache=...): %s", result.summary)
+    return result.dataset
 
 
 def _watched(

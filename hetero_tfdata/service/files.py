@@ -252,7 +252,7 @@ def _records(
 
     wrong: list[str] = []
 
-    def open_file(path: tf.Tensor, name: tf.Tensor, epoch: tf.Tensor) -> tf.data.Dataset:
+    def open_file_pass_last(path: tf.Tensor, name: tf.Tensor, epoch: tf.Tensor) -> tf.data.Dataset:
         records = reader(path)
         if not isinstance(records, tf.data.Dataset):
             wrong.append(
@@ -268,7 +268,7 @@ def _records(
         return records.enumerate().map(with_key).prefetch(_READ_AHEAD)
 
     sources = tf.data.Dataset.range(_total(listing, passes)).map(locate)
-    dataset = sources.interleave(open_file, cycle_length=cycle_length, num_parallel_calls=None)
+    dataset = sources.interleave(open_file_pass_last, cycle_length=cycle_length, num_parallel_calls=None)
     if wrong:
         raise ConfigurationError(f"reader: expected a function that returns a tf.data.Dataset, it returned {wrong[0]}")
     return dataset
@@ -312,7 +312,7 @@ def _locator(listing: Listing, first_pass: int, order: int | None) -> _Locator:
     names = tf.constant(listing.names)
     folder = listing.place.folder.rstrip("/") + "/"
 
-    def locate(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def locate_pass_last(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         epoch, position = number // count + first_pass, number % count
         if order is not None:
             # one place of a permutation, which takes as long for a million files as for ten
@@ -322,4 +322,4 @@ def _locator(listing: Listing, first_pass: int, order: int | None) -> _Locator:
         name = tf.gather(names, position)
         return tf.strings.join([folder, name]), name, epoch
 
-    return locate
+    return locate_pass_last

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from hetero_tfdata.errors import ConfigurationError, NotReadyError, ServerDiedError
+from hetero_tfdata.service.cache_store import CacheStore
 from hetero_tfdata.service.cpus import cpu_seconds
 from hetero_tfdata.service.last_words import last_words
 from hetero_tfdata.service.servers import LIBRARY, READY
@@ -42,10 +43,19 @@ class Server:
         arguments: the rest of its command line.
         counted: whether its batches are counted.
         modules: whose custom operations it loads before it serves.
+        cache: of the host's workers.
     """
 
     def __init__(
-        self, kind: str, index: int, port: int, arguments: Sequence[str], *, counted: bool, modules: Sequence[str] = ()
+        self,
+        kind: str,
+        index: int,
+        port: int,
+        arguments: Sequence[str],
+        *,
+        counted: bool,
+        modules: Sequence[str] = (),
+        cache: CacheStore | None = None,
     ) -> None:
         self.kind = kind
         self.index = index
@@ -61,7 +71,8 @@ class Server:
         self.started: float | None = None
         self.modules = tuple(modules)
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._arguments = [*arguments, "--port", str(port)]
+        self._arguments = [*arguments, "--port", str(port), *(cache.arguments if cache else [])]
+        self._cache = cache
         self._counter = os.memfd_create(f"{kind}-{index}-batches") if counted else None
         self._last_count = 0
 
@@ -86,6 +97,8 @@ class Server:
         if self._counter is not None:
             command += ["--counter-fd", str(self._counter)]
             inherited = [self._counter]
+        if self._cache is not None:
+            inherited += self._cache.descriptors
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--dispatcher", required=True, metavar="HOST:PORT")
     worker.add_argument("--advertise", required=True, metavar="HOST:PORT")
     worker.add_argument("--counter-fd", type=int)
+    worker.add_argument("--inherit", default="", metavar="FD:AS,...")
     for server in (dispatcher, worker):
         server.add_argument("--port", type=int, required=True)
         server.add_argument("--niceness", type=int, default=0)
@@ -146,6 +147,9 @@ def _dispatcher(arguments: argparse.Namespace) -> Any:
 def _worker(arguments: argparse.Namespace) -> Any:
     if arguments.counter_fd is not None:
         os.dup2(arguments.counter_fd, SERVED_COUNTER_FD)
+    for pair in filter(None, arguments.inherit.split(",")):  # the folders of the host's cache, see cache_store.py
+        fd, number = map(int, pair.split(":"))
+        os.dup2(fd, number)
     service = _tensorflow(arguments.preload).data.experimental.service
     return service.WorkerServer(
         service.WorkerConfig(

@@ -16,6 +16,7 @@ from types import TracebackType
 from hetero_tfdata.cluster.instances import instance
 from hetero_tfdata.cluster.topology import Cluster, Host, Role
 from hetero_tfdata.errors import ConfigurationError, HeteroTFDataError, NotReadyError, PortInUseError, ServerDiedError
+from hetero_tfdata.service.cache_store import CacheStore
 from hetero_tfdata.service.cpus import usable_cpus
 from hetero_tfdata.service.custom_ops import is_installed
 from hetero_tfdata.service.demand import Demand
@@ -62,6 +63,7 @@ class Supervisor:
         on_failure: Callable[[HeteroTFDataError], None] | None = None,
         work_dir: str | None = None,
         more_workers: Callable[[int, Sequence[Server]], Sequence[Server]] = lambda count, besides: (),
+        cache: CacheStore | None = None,
     ) -> None:
         self.servers = tuple(servers)
         self.failure: HeteroTFDataError | None = None
@@ -71,6 +73,8 @@ class Supervisor:
         self._work_dir = work_dir
         self._more_workers = more_workers
         self._meeting = threading.Lock()
+        self._cache = cache
+        self._cache_report: dict[str, object] | None = None
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -118,6 +122,16 @@ class Supervisor:
         assert dispatcher is not None
         target = f"{dispatcher.address}:{dispatcher.dispatcher_port}"
 
+        known = instance(cluster.group.instance_type) if cluster.role is Role.DATA else None
+        count = workers or worker_count(usable_cpus(), known.baseline_gbps if known else None)
+        if here == dispatcher and not is_port_free(here.dispatcher_port):
+            raise PortInUseError(
+                f"the dispatcher's port {here.dispatcher_port} on {here.name} is in use by another program; end that "
+                "program, or give this host another block of ports (HETERO_TFDATA_ADDRESSES, on every host)"
+            )
+        _free_ports(here, count, set())
+        cache = CacheStore(log)  # makes folders: only when nothing is in the way any more
+
         def more_workers(count: int, besides: Sequence[Server]) -> list[Server]:
             index = sum(server.kind == "worker" for server in besides)
             loads = besides[0].modules if besides else modules
@@ -129,23 +143,20 @@ class Supervisor:
                     ["--dispatcher", target, "--advertise", f"{here.address}:{port}", *common],
                     counted=True,
                     modules=loads,
+                    cache=cache,
                 )
                 for number, port in enumerate(_free_ports(here, count, {server.port for server in besides}))
             ]
 
-        known = instance(cluster.group.instance_type) if cluster.role is Role.DATA else None
-        servers = more_workers(workers or worker_count(usable_cpus(), known.baseline_gbps if known else None), ())
+        servers = more_workers(count, ())
         work_dir = None
         if here == dispatcher:
-            if not is_port_free(here.dispatcher_port):
-                raise PortInUseError(
-                    f"the dispatcher's port {here.dispatcher_port} on {here.name} is in use by another program; end that "
-                    "program, or give this host another block of ports (HETERO_TFDATA_ADDRESSES, on every host)"
-                )
             work_dir = tempfile.mkdtemp(prefix="hetero-tfdata-dispatcher-")
             arguments = ["--work-dir", work_dir, *common]
             servers = [Server("dispatcher", 0, here.dispatcher_port, arguments, counted=False, modules=modules), *servers]
-        return cls(servers, log=log, policy=policy, on_failure=on_failure, work_dir=work_dir, more_workers=more_workers)
+        return cls(
+            servers, log=log, policy=policy, on_failure=on_failure, work_dir=work_dir, more_workers=more_workers, cache=cache
+        )
 
     def __enter__(self) -> Supervisor:
         for server in self.servers:
@@ -257,6 +268,10 @@ class Supervisor:
             if s.kind == "worker"
         ]
 
+    def cache_report(self) -> dict[str, object] | None:
+        """What the workers looked up and kept (`CacheCounts` and saved_s), once they have ended; None without a cache."""
+        return self._cache_report
+
     def status(self) -> list[ServerStatus]:
         """How each server is now; may be called from any thread."""
         return [server.status() for server in self.servers]
@@ -280,6 +295,9 @@ class Supervisor:
                         process.wait()
                     if process.stdin is not None:
                         process.stdin.close()
+            if self._cache is not None:
+                self._cache.close()
+                self._cache_report = self._cache.report()
             if self._work_dir is not None:
                 shutil.rmtree(self._work_dir, ignore_errors=True)
 
@@ -290,6 +308,8 @@ class Supervisor:
 
     def _watch(self) -> None:
         while not self._stopping.wait(timeout=0.1):
+            if self._cache is not None:
+                self._cache.poll()
             for server in self.servers:
                 if server.given_up:
                     continue

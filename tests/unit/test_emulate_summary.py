@@ -23,6 +23,7 @@ LOSSES = {
     "lost": [{"stream": "train", "pass": 1, "rows": 37, "of": 1000}],
     "restarted": {"worker 1 of algo-1": 2},
 }
+CACHE = {"hits": 2000, "misses": 1000, "kept": 900, "bytes_held": 12_345_678, "full": True, "saved_s": 3.21}
 
 
 def test_reports_of_the_job_are_collected_into_one_file(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_reports_of_the_job_are_collected_into_one_file(tmp_path: Path) -> None:
         for host in hosts:
             reports[host.name] = folder.base_dir(host.name) / "output" / "data" / "hetero_tfdata"
             reports[host.name].mkdir(parents=True)
-        (reports["algo-1"] / "algo-1.json").write_text('{"batches_served": 7}')
+        (reports["algo-1"] / "algo-1.json").write_text(json.dumps({"batches_served": 7, "cache": CACHE}))
         (reports["algo-2"] / "algo-2.json").write_text('{"batches_served":')  # cut off
         (reports["algo-3"] / "losses.json").write_text(json.dumps(LOSSES))
         (reports["algo-3"] / "training.json").write_text(json.dumps(TRAIN))
@@ -49,6 +50,7 @@ def test_reports_of_the_job_are_collected_into_one_file(tmp_path: Path) -> None:
         "train": TRAIN,
         "served_by_host": {"algo-1": 7},
         "losses": LOSSES,
+        "cache_by_host": {"algo-1": CACHE},
     }
     assert "worker 1 of algo-1 was started again, times: 2\ntrain, pass 1: 37 of 1000 rows did not come" in render(result)
 
@@ -95,6 +97,16 @@ def test_the_summary_of_a_failure_says_which_log_to_read() -> None:
     assert "algo-1 (cpu) failed: JobError: the leader vanished\n  read /out/algo-1.log" in text
     assert "algo-2 (gpu) failed: killed by signal 9" in text
     assert "algo-3 (gpu) failed: stopped before it was done" in text
+
+
+def test_what_the_caches_saved() -> None:
+    text = render(Result((), Path("/out"), cache_by_host={"algo-10": {"hits": "?"}, "algo-2": CACHE}))
+    assert (
+        "cache     hits  misses     MB held  seconds saved\n"
+        "-------  -----  ------  ----------  -------------\n"
+        "algo-2   2,000   1,000  12.3, full            3.2\n"
+        "algo-10      -       -           -              -\n"
+    ) in text
 
 
 def test_a_report_with_holes_is_shown_with_dashes() -> None:

@@ -20,7 +20,7 @@ from hetero_tfdata.errors import DatasetError
 from hetero_tfdata.service.preflight.sizes import Constant
 from hetero_tfdata.service.preflight.stage import Stage
 
-__all__ = ["ENDLESS", "Graph"]
+__all__ = ["ENDLESS", "Graph", "first_line"]
 
 ENDLESS = -1
 
@@ -47,7 +47,7 @@ class Graph:
             ).numpy()
         except (tf.errors.OpError, ValueError) as error:
             raise DatasetError(
-                f"TensorFlow can't write the dataset's graph for other processes: {_first_line(error)}"
+                f"TensorFlow can't write the dataset's graph for other processes: {first_line(error)}"
             ) from error
         self.size_bytes = len(serialized)
         self._graph = graph_pb2.GraphDef()
@@ -64,6 +64,11 @@ class Graph:
         for stage in self._stages.values():
             self._counts[stage] = self._count(stage)
             self._endless[stage] = self._is_endless(stage)
+
+    @property
+    def definition(self) -> Any:
+        """The GraphDef."""
+        return self._graph
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -272,6 +277,7 @@ def _name(reference: str) -> str:
     return reference.lstrip("^").partition(":")[0]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of an error of TensorFlow's."""
     message = getattr(error, "message", None) or str(error)
     return message.splitlines()[0] if message else type(error).__name__

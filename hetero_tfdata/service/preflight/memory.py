@@ -79,7 +79,7 @@ def caches(graph: Graph, job: Job) -> Iterator[Finding]:
                 "cache-per-epoch",
                 stage.call(),
                 "every pass that begins anew at distribute() begins with an empty cache: it takes memory and saves nothing",
-                "repeat() after cache(), before distribute()",
+                "distribute(cache=...); or repeat() after cache(), before distribute()",
             )
 
 

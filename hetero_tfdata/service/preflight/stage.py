@@ -77,6 +77,13 @@ class Stage:
         return _walk(self.readers, lambda stage: stage.readers)
 
     @property
+    def types(self) -> list[int]:
+        """The types of an element's components, as protobuf has them."""
+        attributes = self.node.attr
+        # Dataset.from_tensors and from_tensor_slices have a name of their own for them
+        return list(attributes["output_types" if "output_types" in attributes else "Toutput_types"].list.type)
+
+    @property
     def element_bytes(self) -> int | None:
         """Bytes of one element; None where a dimension or a string's length isn't known."""
         total = 0
