@@ -5,6 +5,7 @@ Less than the emulator on purpose, so that a fault of one does not hide a fault 
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import random
@@ -26,18 +27,35 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 
 def free_blocks(count: int) -> list[int]:
-    """First ports of blocks of 100 in which nothing listens on the first 20."""
+    """First ports of blocks of 100 in which nothing listens on the first 20, and that no other test run has just taken: its
+    servers import TensorFlow before they listen, and gRPC would let two of them share a port."""
     blocks: list[int] = []
     # tests that run side by side have blocks of their own: looking at a port takes it for a moment
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     candidates = list(range(20000 + 100 * (worker % 2), 32000, 200))
     random.shuffle(candidates)
     for first in candidates:
-        if all(_bindable(first + offset) for offset in range(20)):
+        if all(_bindable(first + offset) for offset in range(20)) and _taken(first):
             blocks.append(first)
             if len(blocks) == count:
                 return blocks
     raise AssertionError("no free ports")
+
+
+# This process's latest blocks: the tests before have ended, and closed sockets give their names back.
+_latest: collections.deque[socket.socket] = collections.deque(maxlen=12)
+
+
+def _taken(first: int) -> bool:
+    """Whether it is this process's from now on: a name that one socket of the machine can have."""
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0hetero-tfdata-test-ports-{first}")
+    except OSError:
+        name.close()
+        return False
+    _latest.append(name)
+    return True
 
 
 def _bindable(port: int) -> bool:

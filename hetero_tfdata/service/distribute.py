@@ -59,8 +59,7 @@ def distribute(
 
     Every rank has to make the same calls in the same order of lines; a call on the leader alone (validation) is fine. Put
     `shuffle`, `repeat` and `batch` before this line; what depends on one place (`take`, `skip`, `enumerate`) after it.
-    (After it, `repeat` gives the same rows, but each pass begins anew: about a second, and the workers' caches are empty
-    again.)
+    `repeat` after it gives the same rows, but each pass begins anew: about a second, and the workers' caches are empty again.
 
     A worker that dies takes along the rows that it had in work. That is logged, with their number where the dataset shows how
     many rows a pass has (rows.py).
