@@ -194,6 +194,7 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     from hetero_tfdata.service.chunks import Passage
     from hetero_tfdata.service.readiness import DispatcherClient, wait_for_dataset, wait_for_workers
     from hetero_tfdata.service.rows import Extent
+    from hetero_tfdata.service.splits import in_blocks
 
     deadline = time.monotonic() + order.ready_timeout_s
     service = order.service
@@ -214,6 +215,8 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     passage = Passage.plan(dataset, order.wire)
     # the count stands before the cut: a batch that was served is one of the dataset's, however it travels
     runs = _cached(dataset, order) if order.registers and order.cache else dataset
+    if order.registers and order.processing_mode == "dynamic":
+        runs = in_blocks(runs)
     packed = passage.pack(counted(tf, runs) if own_workers else runs)
     with DispatcherClient(service) as client:
         if order.registers:
