@@ -99,7 +99,7 @@ def _divide(definition: Any, opened: tf.types.experimental.ConcreteFunction, sou
         definition.node.add().CopyFrom(node)
     (place,) = (node for node in definition.node if node.name == source.node.name)
     components = list(place.input)
-    types, shapes = list(source.types), [shape for shape in place.attr["output_shapes"].list.shape]
+    types, shapes = list(source.types), list(place.attr["output_shapes"].list.shape)
     flat_map = graph_pb2.GraphDef().node.add()
     flat_map.name, flat_map.op = place.name, "FlatMapDataset"
     flat_map.input.extend([needed[0].name, *components])
