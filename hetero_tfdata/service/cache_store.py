@@ -77,15 +77,21 @@ class CacheStore:
         self._log = log
         self._folders: dict[str, Path] = {}
         self._fds: dict[str, int] = {}
-        self._news: int | None = os.memfd_create("cache-news")
+        self._parents = folders
+        self._news: int | None = None
         self._read = 0
         self._freed = 0
         self._rest = b""
         self._polled = 0.0
         self._closed: set[str] = set()
-        for where, parent in (folders or {"memory": "/dev/shm", "disk": _disk()}).items():
+
+    def open(self) -> CacheStore:
+        """Makes the folders; `close` removes them."""
+        self._news = os.memfd_create("cache-news")
+        for where, parent in (self._parents or {"memory": "/dev/shm", "disk": _disk()}).items():
             with contextlib.suppress(OSError):  # without the folder nothing is kept there, and nothing else changes
                 self._make(where, parent)
+        return self
 
     @property
     def arguments(self) -> list[str]:

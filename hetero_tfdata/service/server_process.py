@@ -43,7 +43,7 @@ class Server:
         arguments: the rest of its command line.
         counted: whether its batches are counted.
         modules: whose custom operations it loads before it serves.
-        cache: of the host's workers.
+        cache: the host's folders, open before the first start; None: it has none.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Server:
         self.started: float | None = None
         self.modules = tuple(modules)
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._arguments = [*arguments, "--port", str(port), *(cache.arguments if cache else [])]
-        self._cache = cache
+        self._arguments = [*arguments, "--port", str(port)]
         self._counter = os.memfd_create(f"{kind}-{index}-batches") if counted else None
         self._last_count = 0
+        self._cache = cache
 
     @property
     def name(self) -> str:
@@ -98,6 +98,7 @@ class Server:
             command += ["--counter-fd", str(self._counter)]
             inherited = [self._counter]
         if self._cache is not None:
+            command += self._cache.arguments
             inherited += self._cache.descriptors
         self.process = subprocess.Popen(
             command,

@@ -121,16 +121,7 @@ class Supervisor:
         here, dispatcher = cluster.here, cluster.dispatcher_host
         assert dispatcher is not None
         target = f"{dispatcher.address}:{dispatcher.dispatcher_port}"
-
-        known = instance(cluster.group.instance_type) if cluster.role is Role.DATA else None
-        count = workers or worker_count(usable_cpus(), known.baseline_gbps if known else None)
-        if here == dispatcher and not is_port_free(here.dispatcher_port):
-            raise PortInUseError(
-                f"the dispatcher's port {here.dispatcher_port} on {here.name} is in use by another program; end that "
-                "program, or give this host another block of ports (HETERO_TFDATA_ADDRESSES, on every host)"
-            )
-        _free_ports(here, count, set())
-        cache = CacheStore(log)  # makes folders: only when nothing is in the way any more
+        cache = CacheStore(log)
 
         def more_workers(count: int, besides: Sequence[Server]) -> list[Server]:
             index = sum(server.kind == "worker" for server in besides)
@@ -148,9 +139,15 @@ class Supervisor:
                 for number, port in enumerate(_free_ports(here, count, {server.port for server in besides}))
             ]
 
-        servers = more_workers(count, ())
+        known = instance(cluster.group.instance_type) if cluster.role is Role.DATA else None
+        servers = more_workers(workers or worker_count(usable_cpus(), known.baseline_gbps if known else None), ())
         work_dir = None
         if here == dispatcher:
+            if not is_port_free(here.dispatcher_port):
+                raise PortInUseError(
+                    f"the dispatcher's port {here.dispatcher_port} on {here.name} is in use by another program; end that "
+                    "program, or give this host another block of ports (HETERO_TFDATA_ADDRESSES, on every host)"
+                )
             work_dir = tempfile.mkdtemp(prefix="hetero-tfdata-dispatcher-")
             arguments = ["--work-dir", work_dir, *common]
             servers = [Server("dispatcher", 0, here.dispatcher_port, arguments, counted=False, modules=modules), *servers]
@@ -159,6 +156,8 @@ class Supervisor:
         )
 
     def __enter__(self) -> Supervisor:
+        if self._cache is not None:
+            self._cache.open()
         for server in self.servers:
             server.start(self._log)
         self._watcher.start()

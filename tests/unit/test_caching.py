@@ -24,7 +24,7 @@ def store(tmp_path):
     lines: list[str] = []
     for where in ("memory", "disk"):
         (tmp_path / where).mkdir()
-    store = CacheStore(lines.append, {"memory": str(tmp_path / "memory"), "disk": str(tmp_path / "disk")})
+    store = CacheStore(lines.append, {"memory": str(tmp_path / "memory"), "disk": str(tmp_path / "disk")}).open()
     store.lines = lines
     inherited = [tuple(map(int, pair.split(":"))) for pair in store.arguments[1].split(",")]
     for fd, number in inherited:
@@ -428,11 +428,11 @@ def test_a_graph_that_cannot_be_read_again_is_left_as_it_is(monkeypatch):
 
 
 def test_folders_of_killed_jobs_are_removed_and_others_are_not(tmp_path):
-    first = CacheStore(print, {"disk": str(tmp_path)})
+    first = CacheStore(print, {"disk": str(tmp_path)}).open()
     left = tmp_path / "hetero-tfdata-cache-left"
     left.mkdir()
     (left / "big").write_bytes(bytes(1000))
-    second = CacheStore(print, {"disk": str(tmp_path)})
+    second = CacheStore(print, {"disk": str(tmp_path)}).open()
     assert not left.exists()
     assert all(store.folders["disk"].is_dir() for store in (first, second))
     for store in (first, second):
@@ -456,7 +456,7 @@ def test_a_disk_that_gets_full_is_left_alone(store, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_made_is_left_out(tmp_path):
-    store = CacheStore(print, {"memory": str(tmp_path / "missing"), "disk": str(tmp_path)})
+    store = CacheStore(print, {"memory": str(tmp_path / "missing"), "disk": str(tmp_path)}).open()
     assert list(store.folders) == ["disk"]
     store.close()
 
