@@ -25,8 +25,10 @@ from hetero_tfdata.emulate.isolation import Isolation, RunningHost, Site
 from hetero_tfdata.emulate.job import Job
 from hetero_tfdata.emulate.namespaces import NamespaceIsolation
 from hetero_tfdata.emulate.process_isolation import ProcessIsolation
-from hetero_tfdata.emulate.summary import Result
+from hetero_tfdata.emulate.summary import TIMELINE, Observed, Result
 from hetero_tfdata.emulate.task import HostTask
+from hetero_tfdata.emulate.timeline import Recorder
+from hetero_tfdata.emulate.usage import ProcessTable, Usage
 from hetero_tfdata.emulate.variables import Variables, command_arguments, inherited
 from hetero_tfdata.errors import ConfigurationError
 
@@ -112,7 +114,8 @@ def run(
                 ended_by = run.until_all_ended(time.monotonic() + timeout_s, caught)
             finally:
                 run.end()
-        result = summary.collect(folder, hosts, run.exit_codes, ended_by)
+                run.recorder.close()
+        result = summary.collect(folder, hosts, run.exit_codes, ended_by, run.observed())
         run.console.plain(summary.render(result))
         return result
 
@@ -133,8 +136,9 @@ class _Run:
         self.console = Console(stream, hosts, {host.name: folder.log(host.name) for host in hosts})
         self.running: dict[str, RunningHost] = {}
         self.exit_codes: dict[str, int] = {}
+        self.recorder = Recorder(folder.path / TIMELINE)
         self._written: dict[str, Any] | None = None
-        self._started_at = time.monotonic()
+        self._started_at, self._cpu_s = time.monotonic(), time.process_time()
 
     def announce(self, seed: int | None, hosts_are: str) -> None:
         """Says what is emulated."""
@@ -165,6 +169,8 @@ class _Run:
             rank_variables=dict(view.rank_variables),
         )
         self.running[host.name] = self.site.start(host, task, _base_environment() | variables.environment())
+        self.recorder.sample(host.name, Usage())
+        self.recorder.note("started", "started", host.name)
         self.write_state()
 
     def until_all_ended(self, deadline: float, caught: list[int]) -> str | None:
@@ -220,6 +226,7 @@ class _Run:
 
     def _follow(self) -> bool:
         """Shows new output, takes note of hosts that ended; whether any still runs."""
+        self._record()
         for running in self._alive():
             host, code = running.host, running.poll()
             if code is not None:
@@ -227,9 +234,22 @@ class _Run:
             self.console.follow(host.name, ended=code is not None)
             if code is not None:
                 took = time.monotonic() - self._started_at
+                self.recorder.sample(host.name, running.usage(ProcessTable()))
+                self.recorder.note("exited", f"exited with {code}", host.name)
                 self.console.say(f"{host.name} ({host.group}) exited with {code} after {took:.0f} s")
         self.write_state()
         return bool(self._alive())
+
+    def observed(self) -> Observed:
+        """What was recorded, and what the emulator itself used."""
+        limits = {name: running.limits for name, running in self.running.items()}
+        return Observed(self.recorder.timeline, tuple(self.recorder.events), limits, time.process_time() - self._cpu_s)
+
+    def _record(self) -> None:
+        if self.recorder.is_due:
+            table = ProcessTable()
+            for running in self._alive():
+                self.recorder.sample(running.host.name, running.usage(table))
 
     def _alive(self) -> list[RunningHost]:
         return [running for name, running in self.running.items() if name not in self.exit_codes]

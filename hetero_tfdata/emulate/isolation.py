@@ -10,7 +10,9 @@ from pathlib import Path
 from hetero_tfdata.emulate.files import RunFolder
 from hetero_tfdata.emulate.hosts import Host
 from hetero_tfdata.emulate.job import Job
+from hetero_tfdata.emulate.limits import Limits
 from hetero_tfdata.emulate.task import HostTask
+from hetero_tfdata.emulate.usage import ProcessTable, Usage
 from hetero_tfdata.emulate.view import HostView
 from hetero_tfdata.errors import ConfigurationError
 
@@ -24,9 +26,11 @@ class RunningHost(ABC):
         host: who it is.
         process: its process that this program started.
         namespace: the name of its network namespace, or None.
+        limits: what it may use of the machine.
     """
 
     namespace: str | None = None
+    limits = Limits()
 
     def __init__(self, host: Host, process: subprocess.Popen[bytes]) -> None:
         self.host, self.process = host, process
@@ -63,6 +67,10 @@ class RunningHost(ABC):
     @abstractmethod
     def restore(self) -> None:
         """Undoes `freeze`, `cut` and `slow`."""
+
+    @abstractmethod
+    def usage(self, table: ProcessTable) -> Usage | None:
+        """What it has used so far; None where that can't be told any more. `table`: the processes of this moment."""
 
 
 class Site(ABC):

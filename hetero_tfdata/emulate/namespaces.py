@@ -26,6 +26,7 @@ from hetero_tfdata.emulate.privileges import Privileges
 from hetero_tfdata.emulate.registry import Run
 from hetero_tfdata.emulate.space import Folder, Space, needed_below
 from hetero_tfdata.emulate.task import HostTask
+from hetero_tfdata.emulate.usage import ProcessTable, Usage, link_bytes
 from hetero_tfdata.emulate.view import HostView
 from hetero_tfdata.errors import ConfigurationError
 
@@ -218,6 +219,7 @@ class _Namespaced(RunningHost):
         super().__init__(host, process)
         self.namespace = network.namespaces[host.name]
         self._network, self._group, self._limits = network, group, limits
+        self.limits = limits
         self._report: int | None = report  # tells the process id of PID 1
         self._first: int | None = None
         self._exit_code: int | None = None
@@ -250,6 +252,13 @@ class _Namespaced(RunningHost):
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid or self.process.pid, signal.SIGKILL)
+
+    def usage(self, table: ProcessTable) -> Usage | None:
+        """CPU time of its control group, or without one of its processes; bytes of its link."""
+        if self.pid is None or (self._group is None and self.poll() is not None):
+            return None
+        cpu_s = self._group.cpu_s() if self._group is not None else table.cpu_s(self.pid)
+        return Usage(cpu_s, *(link_bytes(self.pid, INTERFACE) or (None, None)))
 
     def freeze(self) -> None:
         """SIGSTOP for every process of the host: a control group's freezer exists in version 2, and for root, alone."""

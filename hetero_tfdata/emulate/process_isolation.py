@@ -18,6 +18,7 @@ from hetero_tfdata.emulate.hosts import Host, endpoints, place
 from hetero_tfdata.emulate.isolation import Isolation, RunningHost, Site, start_process
 from hetero_tfdata.emulate.job import Job
 from hetero_tfdata.emulate.task import HostTask
+from hetero_tfdata.emulate.usage import ProcessTable, Usage
 from hetero_tfdata.emulate.view import HostView
 
 __all__ = ["ProcessIsolation"]
@@ -77,14 +78,21 @@ class _Processes(RunningHost):
         super().__init__(host, process)
         self._all_hosts, self._base_dir = all_hosts, base_dir
         self._exit_code: int | None = None
+        self._last: Usage | None = None
 
     @property
     def pid(self) -> int:
         """Its first process."""
         return self.process.pid
 
+    def usage(self, table: ProcessTable) -> Usage | None:
+        """CPU time of the process tree; network and disk are everybody's."""
+        return Usage(table.cpu_s(self.pid)) if self.process.returncode is None else self._last
+
     def poll(self) -> int | None:
         """The exit code once it has ended; what it left behind is killed."""
+        if self.process.returncode is None and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            self._last = Usage(ProcessTable().cpu_s(self.pid))  # of its children, too: gone with the line below
         code = self.process.poll()
         if code is not None and self._exit_code is None:
             self._sweep()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from hetero_tfdata.emulate.files import RunFolder, write_by_rename
 from hetero_tfdata.emulate.hosts import Host, natural
+from hetero_tfdata.emulate.limits import Limits
+from hetero_tfdata.emulate.timeline import Event, Step, Timeline, read_steps
+from hetero_tfdata.emulate.usage import Usage
 
-__all__ = ["HostResult", "Result", "collect", "render"]
+__all__ = ["HostResult", "Observed", "Result", "collect", "render"]
+
+TIMELINE = "timeline.csv"
 
 # Reports that a job may leave in a host's output/data; the training's is written on one host, the others' on each.
 _REPORTS = "hetero_tfdata"
@@ -30,6 +35,12 @@ class HostResult:
         instance_type: the group's.
         exit_code: the host's; 128 + n where signal n ended it or, at 143, where it was stopped.
         failure: what the host wrote to output/failure, or None.
+        wall_s: from its start to its end; 0 where it was never started.
+        cpu_s: CPU seconds of all its processes.
+        quota_cores: the cores of this machine that it might use; None: no limit.
+        sent_bytes: what left its link, up to the last sample; None: it had none of its own.
+        received_bytes: what came.
+        steps: the training steps that its scripts wrote down (timeline.py says how), by time.
     """
 
     name: str
@@ -37,6 +48,34 @@ class HostResult:
     instance_type: str
     exit_code: int
     failure: str | None
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    quota_cores: float | None = None
+    sent_bytes: int | None = None
+    received_bytes: int | None = None
+    steps: tuple[Step, ...] = field(default=(), repr=False)
+
+    @property
+    def mean_cores(self) -> float:
+        """Cores of this machine that it used on average, from its start to its end."""
+        return self.cpu_s / self.wall_s if self.wall_s > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the emulator saw of a run.
+
+    Attributes:
+        timeline: samples of each host.
+        events: what happened, in order.
+        limits: of each host that was started.
+        emulator_cpu_s: CPU seconds of the emulator's own process.
+    """
+
+    timeline: Timeline = field(default_factory=Timeline)
+    events: tuple[Event, ...] = ()
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    emulator_cpu_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +91,9 @@ class Result:
         served_by_host: batches served, of the hosts that report it.
         losses: what was lost with workers that died (losses.json of the leader's host), or None.
         cache_by_host: what distribute(cache=...) looked up and kept, of the hosts that report it.
+        timeline: what each host used when, as in timeline.csv: `timeline.cpu_s("algo-1", since_s, until_s)`.
+        events: starts, ends, faults, in order.
+        emulator_cpu_s: CPU seconds of the emulator's own process.
     """
 
     hosts: tuple[HostResult, ...]
@@ -62,6 +104,9 @@ class Result:
     served_by_host: dict[str, int] = field(default_factory=dict)
     losses: dict[str, Any] | None = None
     cache_by_host: dict[str, dict[str, Any]] = field(default_factory=dict)
+    timeline: Timeline = field(default_factory=Timeline, repr=False)
+    events: tuple[Event, ...] = ()
+    emulator_cpu_s: float = 0.0
 
     @property
     def succeeded(self) -> bool:
@@ -69,16 +114,19 @@ class Result:
         return self.exit_code == 0
 
 
-def collect(folder: RunFolder, hosts: Sequence[Host], exit_codes: dict[str, int], ended_by: str | None) -> Result:
+def collect(
+    folder: RunFolder,
+    hosts: Sequence[Host],
+    exit_codes: dict[str, int],
+    ended_by: str | None,
+    observed: Observed = Observed(),
+) -> Result:
     """The result of a run, which is written to summary.json as well."""
-    results = tuple(
-        HostResult(host.name, host.group, host.instance_type, exit_codes[host.name], folder.failure(host.name))
-        for host in hosts
-    )
+    reports = {host.name: folder.base_dir(host.name) / "output" / "data" / _REPORTS for host in hosts}
+    results = tuple(_host_result(folder, host, exit_codes[host.name], observed, reports[host.name]) for host in hosts)
     failed = ended_by is not None or any(host.exit_code for host in results)
     signals = {number.name: int(number) for number in signal.Signals}
     exit_code = 128 + signals[ended_by] if ended_by in signals else int(failed)
-    reports = {host.name: folder.base_dir(host.name) / "output" / "data" / _REPORTS for host in hosts}
     trainings = [reports[name] / _TRAINING for name in sorted(reports, key=natural)]
     written = {name: _report(path / f"{name}.json") for name, path in reports.items()}
     served = {name: report.get("batches_served") for name, report in written.items()}
@@ -91,18 +139,20 @@ def collect(folder: RunFolder, hosts: Sequence[Host], exit_codes: dict[str, int]
         served_by_host={name: count for name, count in served.items() if isinstance(count, int)},
         losses=next((report for path in reports.values() if (report := _report(path / _LOSSES))), None),
         cache_by_host={name: cache for name, report in written.items() if isinstance(cache := report.get("cache"), dict)},
+        timeline=observed.timeline,
+        events=observed.events,
+        emulator_cpu_s=observed.emulator_cpu_s,
     )
     write_by_rename(
         folder.path / "summary.json",
         {
-            "hosts": [
-                {"name": host.name, "group": host.group, "instance_type": host.instance_type, "exit_code": host.exit_code}
-                for host in results
-            ],
+            "hosts": [_as_json(host) for host in results],
             "train": result.train,
             "served_by_host": result.served_by_host,
             "losses": result.losses,
             "cache_by_host": result.cache_by_host,
+            "events": [asdict(event) for event in result.events],
+            "emulator_cpu_s": round(result.emulator_cpu_s, 3),
         },
     )
     return result
@@ -128,6 +178,39 @@ def render(result: Result) -> str:
         parts += ["", *(_failed(host, result.output) for host in failed)]
     parts += ["", f"logs: {result.output}/algo-*.log, /opt/ml of each host: {result.output}/algo-*/opt/ml"]
     return "\n".join(parts)
+
+
+def _host_result(folder: RunFolder, host: Host, exit_code: int, observed: Observed, reports: Path) -> HostResult:
+    samples = observed.timeline.samples.get(host.name, ())
+    last = samples[-1].usage if samples else Usage()
+    return HostResult(
+        host.name,
+        host.group,
+        host.instance_type,
+        exit_code,
+        folder.failure(host.name),
+        wall_s=observed.timeline.wall_s(host.name),
+        cpu_s=last.cpu_s,
+        quota_cores=observed.limits.get(host.name, Limits()).cpus,
+        sent_bytes=last.sent_bytes,
+        received_bytes=last.received_bytes,
+        steps=read_steps(reports),
+    )
+
+
+def _as_json(host: HostResult) -> dict[str, Any]:
+    return {
+        "name": host.name,
+        "group": host.group,
+        "instance_type": host.instance_type,
+        "exit_code": host.exit_code,
+        "wall_s": round(host.wall_s, 3),
+        "cpu_s": round(host.cpu_s, 3),
+        "mean_cores": round(host.mean_cores, 4),
+        "quota_cores": host.quota_cores,
+        "sent_bytes": host.sent_bytes,
+        "received_bytes": host.received_bytes,
+    }
 
 
 def _training(train: dict[str, Any]) -> str:

@@ -6,7 +6,10 @@ from pathlib import Path
 from hetero_tfdata.emulate import Group, HostResult, Job, Result
 from hetero_tfdata.emulate.files import RunFolder
 from hetero_tfdata.emulate.hosts import place
-from hetero_tfdata.emulate.summary import collect, render
+from hetero_tfdata.emulate.limits import Limits
+from hetero_tfdata.emulate.summary import Observed, collect, render
+from hetero_tfdata.emulate.timeline import Event, Sample, Step, Timeline
+from hetero_tfdata.emulate.usage import Usage
 
 TRAIN = {
     "model": "ResNet50",
@@ -42,17 +45,39 @@ def test_reports_of_the_job_are_collected_into_one_file(tmp_path: Path) -> None:
         (reports["algo-3"] / "training.json").write_text(json.dumps(TRAIN))
         result = collect(folder, hosts, {"algo-1": 0, "algo-2": 0, "algo-3": 0}, None)
     assert result.succeeded
-    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == {
-        "hosts": [
-            {"name": f"algo-{number}", "group": "gpu", "instance_type": "ml.p4d.24xlarge", "exit_code": 0}
-            for number in (1, 2, 3)
-        ],
-        "train": TRAIN,
-        "served_by_host": {"algo-1": 7},
-        "losses": LOSSES,
-        "cache_by_host": {"algo-1": CACHE},
+    written = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [host["name"] for host in written["hosts"]] == ["algo-1", "algo-2", "algo-3"]
+    assert {(host["group"], host["instance_type"], host["exit_code"]) for host in written["hosts"]} == {
+        ("gpu", "ml.p4d.24xlarge", 0)
     }
+    assert written["train"] == TRAIN
+    assert written["served_by_host"] == {"algo-1": 7}
+    assert written["losses"] == LOSSES
+    assert written["cache_by_host"] == {"algo-1": CACHE}
     assert "worker 1 of algo-1 was started again, times: 2\ntrain, pass 1: 37 of 1000 rows did not come" in render(result)
+
+
+def test_what_was_observed_stands_beside_each_host(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    job = Job([Group("cpu", "ml.c5.18xlarge", 1)], tmp_path, "train.py")
+    samples = (Sample(100.0, Usage()), Sample(110.0, Usage(4.0, 50, 7)))
+    limits = {"algo-1": Limits(cpus=0.5)}
+    events = (Event(100.0, "algo-1", "started", "started"),)
+    with RunFolder.claim(tmp_path / "out", job) as folder:
+        steps = folder.base_dir("algo-1") / "output" / "data" / "hetero_tfdata" / "steps-0.csv"
+        steps.parent.mkdir(parents=True)
+        steps.write_text("105.5,0.25\n")
+        observed = Observed(Timeline({"algo-1": samples}), events, limits, 0.125)
+        result = collect(folder, place(job), {"algo-1": 0}, None, observed)
+    (host,) = result.hosts
+    assert (host.wall_s, host.cpu_s, host.mean_cores, host.quota_cores) == (10.0, 4.0, 0.4, 0.5)
+    assert host.steps == (Step(105.5, 0.25),)
+    assert result.timeline.cpu_s("algo-1", 100, 105) == 2.0
+    written = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert written["hosts"][0] | {"wall_s": 10.0, "cpu_s": 4.0, "mean_cores": 0.4, "quota_cores": 0.5} == written["hosts"][0]
+    assert (written["hosts"][0]["sent_bytes"], written["hosts"][0]["received_bytes"]) == (50, 7)
+    assert written["events"] == [{"time_s": 100.0, "host": "algo-1", "kind": "started", "text": "started"}]
+    assert written["emulator_cpu_s"] == 0.125
 
 
 def test_exit_codes(tmp_path: Path) -> None:
