@@ -28,8 +28,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--channel",
         action="append",
         default=[],
-        metavar="NAME=DIR",
-        help="an input channel and the folder that every host sees as SM_CHANNEL_NAME",
+        metavar="NAME[@GROUP,...]=DIR",
+        help="an input channel and the folder that the hosts see as SM_CHANNEL_NAME: all hosts, or those of the groups alone",
+    )
+    add(
+        "--input-mode",
+        default="File",
+        metavar="File|FastFile",
+        help="how channels are read: both are folders, that of FastFile can't be written (default: File)",
+    )
+    add(
+        "--checkpoints",
+        metavar="DIR",
+        help="the folder that every host sees as /opt/ml/checkpoints and that stays for the next run (default: an empty one)",
+    )
+    add(
+        "--accelerators",
+        action="append",
+        default=[],
+        metavar="[GROUP=]N",
+        help="SM_NUM_GPUS of the hosts of a group, or of all that have any (default: what the instance type has)",
     )
     add(
         "-p",
@@ -55,12 +73,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with namespaces: each host gets its instance type's vCPUs and link divided by S (default: 0, no limits)",
     )
     add("--memory-gib", type=float, metavar="N", help="with namespaces: memory of each host (default: no limit)")
+    add(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="TIME:KIND[:ARGUMENT][:DURATION]:HOST",
+        help="what happens when: TIME (20s, 1.5m) from the first host's start; KIND kill-worker, kill-dispatcher, kill-rank:N, "
+        "kill-host, freeze, cut (link down), slow:FACTOR (or slow-cpu, slow-link), disk-full; DURATION of the last four; HOST "
+        "algo-2, data_group (its first host) or data_group/2. Such as 20s:kill-worker:algo-2, 30s:cut:15s:data_group, "
+        "10s:kill-rank:3, 1m:slow:0.1:algo-1",
+    )
+    add("--stop-after", type=float, metavar="S", help="stop the job after S seconds: SIGTERM, grace time, SIGKILL")
+    add("--max-runtime-s", type=float, metavar="S", help="the job's MaxRuntimeInSeconds: it is stopped likewise")
+    add(
+        "--stop-grace-s",
+        type=float,
+        metavar="S",
+        help="from SIGTERM to SIGKILL (default: SageMaker's 120 with one of these two, else 20)",
+    )
+    add("--stagger", type=float, default=0.0, metavar="S", help="hosts come up S seconds apart, in random order")
     add("--seed", type=int, metavar="N", help="repeat an assignment of hosts to groups (default: random)")
-    add("--timeout-s", type=float, default=3600.0, metavar="N", help="time limit of the run in seconds (default: 3600)")
+    add(
+        "--timeout-s",
+        type=float,
+        default=3600.0,
+        metavar="N",
+        help="the emulator's own limit in seconds, a failure when it is reached (default: 3600)",
+    )
     add(
         "--output",
         metavar="DIR",
-        help="folder for logs, /opt/ml of each host and summary.json; an earlier run's is replaced "
+        help="folder for logs, /opt/ml of each host, summary.json and timeline.csv; an earlier run's is replaced "
         "(default: a fresh out/emulate/<timestamp>)",
     )
     add("--state", metavar="FILE", help="a JSON file that always says how the hosts are")
@@ -71,18 +114,22 @@ def run(args: argparse.Namespace) -> int:
     """Runs the job; 0 only if every host exited 0, 130 after Ctrl-C, else 1."""
     from hetero_tfdata.emulate import Group, Job
     from hetero_tfdata.emulate import run as emulate
-    from hetero_tfdata.emulate.job import parse_hyperparameter
+    from hetero_tfdata.emulate.channels import parse_channel
+    from hetero_tfdata.emulate.job import parse_accelerators, parse_hyperparameter
 
     if args.processes_per_host is not None and args.distribution is None:
         raise ConfigurationError("--processes-per-host needs --distribution GROUP: the group that runs the processes")
+    groups = [Group.parse(text) for text in args.group]
     job = Job(
-        groups=[Group.parse(text) for text in args.group],
+        groups=groups,
         source_dir=args.source_dir,
         entry_point=args.entry_point,
         distribution=args.distribution,
         processes_per_host=1 if args.processes_per_host is None else args.processes_per_host,
-        channels=_collected("--channel", args.channel, _parse_channel),
+        channels=_collected("--channel", args.channel, lambda text: parse_channel(text, args.input_mode)),
         hyperparameters=_collected("-p", args.hyperparameter, parse_hyperparameter),
+        checkpoints=args.checkpoints,
+        accelerators=parse_accelerators(args.accelerators, groups, args.distribution),
     )
     result = emulate(
         job,
@@ -94,6 +141,11 @@ def run(args: argparse.Namespace) -> int:
         scale=args.scale,
         memory_gib=args.memory_gib,
         stream=sys.stdout,
+        faults=args.fault,
+        stop_after_s=args.stop_after,
+        max_runtime_s=args.max_runtime_s,
+        stop_grace_s=args.stop_grace_s,
+        stagger_s=args.stagger,
     )
     return result.exit_code
 
@@ -106,10 +158,3 @@ def _collected(option: str, texts: list[str], parse: Callable[[str], tuple[str, 
             raise ConfigurationError(f"{option}: {name!r} is given twice")
         collected[name] = value
     return collected
-
-
-def _parse_channel(text: str) -> tuple[str, str]:
-    name, equals, folder = text.partition("=")
-    if not (name and equals and folder):
-        raise ConfigurationError(f"--channel: expected NAME=DIR such as train=data/train, got {text!r}")
-    return name, folder

@@ -15,7 +15,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from hetero_tfdata.emulate import processes, syscalls
+from hetero_tfdata.emulate import disk, processes, syscalls
 from hetero_tfdata.emulate.host import HostProcess
 from hetero_tfdata.emulate.space import Folder, Space
 from hetero_tfdata.emulate.task import HostTask
@@ -62,12 +62,13 @@ def _first_process(space: Space, task: HostTask, waiting: int, output: int) -> i
             return 1  # the parent died before the line above
         os.close(waiting)
         try:
-            furnish(space)
+            furnish(disk.in_memory(space) if task.own_disk else space)
         except OSError as error:
             return _note_failure(output, space, error)
         os.close(output)
         os.chdir("/")
-        return HostProcess(task).run()
+        with disk.apart(Path(task.output_dir).parent) if task.own_disk else contextlib.nullcontext():
+            return HostProcess(task).run()
     except BaseException:
         traceback.print_exc()
         return 1
@@ -85,6 +86,8 @@ def furnish(space: Space) -> None:
     for source, target in sources:
         syscalls.bind(f"/proc/self/fd/{source}", target)
         os.close(source)
+    for target in space.read_only:
+        syscalls.make_read_only(target)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
 
 

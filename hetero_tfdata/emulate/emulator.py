@@ -12,20 +12,23 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from hetero_tfdata.emulate import processes, summary
+from hetero_tfdata.emulate import chart, processes, requirements, summary
 from hetero_tfdata.emulate.console import Console
+from hetero_tfdata.emulate.course import Course
+from hetero_tfdata.emulate.faults import Fault, located
 from hetero_tfdata.emulate.files import RunFolder, default_output, write_by_rename
-from hetero_tfdata.emulate.host import STOP_GRACE_S
 from hetero_tfdata.emulate.hosts import Host, master
 from hetero_tfdata.emulate.isolation import Isolation, RunningHost, Site
 from hetero_tfdata.emulate.job import Job
 from hetero_tfdata.emulate.namespaces import NamespaceIsolation
 from hetero_tfdata.emulate.process_isolation import ProcessIsolation
-from hetero_tfdata.emulate.summary import TIMELINE, Observed, Result
+from hetero_tfdata.emulate.striking import Striker
+from hetero_tfdata.emulate.summary import CHART, TIMELINE, Observed, Result
 from hetero_tfdata.emulate.task import HostTask
 from hetero_tfdata.emulate.timeline import Recorder
 from hetero_tfdata.emulate.usage import ProcessTable, Usage
@@ -38,7 +41,7 @@ DEFAULT_TIMEOUT_S = 3600.0
 _TICK_S = 0.1
 _END_TICK_S = 0.02
 # A host kills its processes itself when its grace is over; this is for a host that does not.
-_KILL_AFTER_S = STOP_GRACE_S + 10.0
+_KILL_LATER_S = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -53,11 +56,17 @@ def run(
     scale: float = 0.0,
     memory_gib: float | None = None,
     stream: TextIO | None = None,
+    faults: Sequence[Fault | str] = (),
+    stop_after_s: float | None = None,
+    max_runtime_s: float | None = None,
+    stop_grace_s: float | None = None,
+    stagger_s: float = 0.0,
 ) -> Result:
     """Runs the job to the end of every host.
 
-    No host is ended because another one ended: only the time limit and SIGINT, SIGTERM or SIGHUP (caught when this is
-    called in the main thread) end hosts, by SIGTERM and after 20 s by SIGKILL; a second signal kills at once.
+    No host is ended because another one ended: only a fault, a stop, the time limit and SIGINT, SIGTERM or SIGHUP (caught
+    when this is called in the main thread) end hosts, by SIGTERM and after the grace time by SIGKILL; a second signal kills
+    at once.
 
     Args:
         job: what to run.
@@ -71,6 +80,11 @@ def run(
         scale: of "namespace": each host gets its instance type's vCPUs and link divided by it; 0: no limits.
         memory_gib: of "namespace": the memory of each host; None: no limit.
         stream: where the hosts' output and the summary are shown; None: nowhere.
+        faults: what happens to hosts and when, such as "20s:kill-worker:algo-2"; faults.py has them all.
+        stop_after_s: stop the job after so long, as StopTrainingJob does: SIGTERM, and SIGKILL after the grace time.
+        max_runtime_s: the job's MaxRuntimeInSeconds: it is stopped likewise.
+        stop_grace_s: the grace time; None: 120 s, as SageMaker's, where one of those two is given, else 20 s.
+        stagger_s: hosts come up so many seconds apart, in random order.
 
     Raises:
         ConfigurationError: what was given can't be right, or the machine can't do it; nothing was started.
@@ -78,8 +92,6 @@ def run(
     """
     if not sys.platform.startswith("linux"):
         raise ConfigurationError(f"emulate needs Linux, this is {sys.platform}")
-    if not (timeout_s > 0 and math.isfinite(timeout_s)):
-        raise ConfigurationError(f"expected a time limit of more than 0 seconds, got {timeout_s}")
     state_file = Path(state).expanduser().absolute() if state is not None else None
     if state_file is not None and state_file.is_dir():
         raise ConfigurationError(f"state file {state_file} is a folder")
@@ -89,7 +101,9 @@ def run(
             "pip install 'hetero-tfdata[horovod]', or leave --distribution out"
         )
     apart = _isolation(isolation, scale, memory_gib)
+    course = Course(timeout_s, stop_after_s, max_runtime_s, stop_grace_s, stagger_s)
     hosts = apart.place(job, seed)
+    course = replace(course, faults=located(faults, job, hosts, isolation=isolation))
     output = Path(output) if output is not None else default_output()
     with RunFolder.claim(output, job) as folder, _signals() as caught, processes.adopting_orphans():
         with contextlib.ExitStack() as stack:
@@ -98,7 +112,7 @@ def run(
                 everyone = {host.name: Variables(job, hosts, host, site.view(host)) for host in hosts}
                 for variables in everyone.values():
                     folder.lay_out(variables)
-                run = _Run(job, hosts, folder, site, state_file, stream)
+                run = _Run(job, hosts, folder, site, course, state_file, stream)
                 run.write_state()
             except (OSError, shutil.Error) as error:
                 folder.discard()
@@ -108,15 +122,17 @@ def run(
                 raise
             try:
                 run.announce(seed, apart.hosts_are)
-                for host in hosts:
-                    if not caught:
-                        run.start(host, everyone[host.name])
-                ended_by = run.until_all_ended(time.monotonic() + timeout_s, caught)
+                run.install_requirements(caught)
+                ended_by = run.until_all_ended(everyone, course.starts(hosts, seed), caught)
             finally:
                 run.end()
                 run.recorder.close()
         result = summary.collect(folder, hosts, run.exit_codes, ended_by, run.observed())
         run.console.plain(summary.render(result))
+        if chart.is_possible():
+            chart.draw(folder.path / CHART, result)
+        else:
+            run.console.plain(chart.MISSING)
         return result
 
 
@@ -129,10 +145,12 @@ class _Run:
         hosts: tuple[Host, ...],
         folder: RunFolder,
         site: Site,
+        course: Course,
         state_file: Path | None,
         stream: TextIO | None,
     ) -> None:
         self.job, self.hosts, self.folder, self.site, self.state_file = job, hosts, folder, site, state_file
+        self.course = course
         self.console = Console(stream, hosts, {host.name: folder.log(host.name) for host in hosts})
         self.running: dict[str, RunningHost] = {}
         self.exit_codes: dict[str, int] = {}
@@ -167,28 +185,56 @@ class _Run:
             processes_per_host=self.job.processes_per_host,
             sockets=view.sockets,
             rank_variables=dict(view.rank_variables),
+            stop_grace_s=self.course.grace_s,
+            own_disk=any(fault.kind == "disk-full" and fault.host == host.name for fault in self.course.faults),
         )
-        self.running[host.name] = self.site.start(host, task, _base_environment() | variables.environment())
+        environment = _base_environment()
+        if self.folder.packages.exists():
+            environment |= requirements.variables(self.folder.packages, environment)
+        self.running[host.name] = self.site.start(host, task, environment | variables.environment())
         self.recorder.sample(host.name, Usage())
         self.recorder.note("started", "started", host.name)
         self.write_state()
 
-    def until_all_ended(self, deadline: float, caught: list[int]) -> str | None:
-        """Follows the hosts until none runs; what ended them, if not they themselves."""
+    def install_requirements(self, caught: list[int]) -> None:
+        """Installs what the job's requirements.txt names, if it has one; Ctrl-C and the time limit end it."""
+        if not Path(self.job.source_dir, requirements.FILE).exists():
+            return
+        self.console.say(f"installing {requirements.FILE} for this run")
+        self._started_at = time.monotonic()
+        code_dir, log = self.folder.base_dir(self.hosts[0].name) / "code", self.folder.path / "requirements.log"
+
+        def is_over() -> bool:
+            return bool(caught) or self._elapsed_s >= self.course.timeout_s
+
+        requirements.install(self.folder.packages, code_dir, log, is_over)
+
+    def until_all_ended(
+        self, everyone: dict[str, Variables], starts: list[tuple[float, Host]], caught: list[int]
+    ) -> str | None:
+        """Starts the hosts and follows them until none runs; what ended them, if not they themselves."""
         ended_by, kill_at = None, math.inf
-        while self._follow():
+        striker = Striker(self.course.faults, self._happened)
+        self._started_at = time.monotonic()
+        while True:
+            while starts and not caught and self._elapsed_s >= starts[0][0]:
+                _, host = starts.pop(0)
+                self.start(host, everyone[host.name])
+            if not self._follow() and not (starts and not caught):
+                break
             now = time.monotonic()
-            if ended_by is None and (caught or now >= deadline):
-                ended_by = signal.Signals(caught[0]).name if caught else "time limit"
-                names = ", ".join(f"{running.host.name} ({running.host.group})" for running in self._alive())
-                after = f" after {now - self._started_at:.0f} s" if not caught else ""
-                self.console.say(f"{ended_by}{after}: ending the hosts that still run: {names}")
-                for running in self._alive():
-                    running.terminate()
-                kill_at = now + _KILL_AFTER_S
+            if ended_by is None and (
+                due := signal.Signals(caught[0]).name if caught else self.course.ended_by(self._elapsed_s)
+            ):
+                ended_by = due
+                starts.clear()
+                self._terminate(f"{ended_by} after {self._elapsed_s:.0f} s" if not caught else ended_by)
+                kill_at = now + self.course.grace_s + _KILL_LATER_S
             elif ended_by is not None and (now >= kill_at or len(caught) > 1):
                 self._kill()
+            striker.act(self._elapsed_s, self.running, self.exit_codes)
             time.sleep(_TICK_S)
+        striker.end()
         if ended_by is None and caught:
             ended_by = signal.Signals(caught[0]).name
         for host in self.hosts:
@@ -233,10 +279,9 @@ class _Run:
                 self.exit_codes[host.name] = code
             self.console.follow(host.name, ended=code is not None)
             if code is not None:
-                took = time.monotonic() - self._started_at
                 self.recorder.sample(host.name, running.usage(ProcessTable()))
                 self.recorder.note("exited", f"exited with {code}", host.name)
-                self.console.say(f"{host.name} ({host.group}) exited with {code} after {took:.0f} s")
+                self.console.say(f"{host.name} ({host.group}) exited with {code} after {self._elapsed_s:.0f} s")
         self.write_state()
         return bool(self._alive())
 
@@ -244,6 +289,21 @@ class _Run:
         """What was recorded, and what the emulator itself used."""
         limits = {name: running.limits for name, running in self.running.items()}
         return Observed(self.recorder.timeline, tuple(self.recorder.events), limits, time.process_time() - self._cpu_s)
+
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started_at
+
+    def _happened(self, kind: str, fault: Fault, text: str, host: str | None) -> None:
+        self.recorder.note(kind, text, host, str(fault))
+        self.console.say(f"fault: {text}")
+
+    def _terminate(self, why: str) -> None:
+        names = ", ".join(f"{running.host.name} ({running.host.group})" for running in self._alive())
+        self.console.say(f"{why}: ending the hosts that still run: {names}")
+        self.recorder.note("stopped", why)
+        for running in self._alive():
+            running.terminate()
 
     def _record(self) -> None:
         if self.recorder.is_due:

@@ -45,7 +45,8 @@ class RunFolder:
             ConfigurationError: the folder holds something else, or another run uses it.
         """
         path = output.expanduser().resolve()
-        for used in (job.source_dir, *job.channels.values()):
+        channels = [channel.folder for group in job.groups for channel in job.channels_of(group.name).values()]
+        for used in (job.source_dir, *channels, *([job.checkpoints] if job.checkpoints else [])):
             if path == used or path in Path(used).parents:
                 raise ConfigurationError(f"output folder {path} holds {used}, which the job reads; choose another one")
         if path.exists() and not path.is_dir():
@@ -82,6 +83,11 @@ class RunFolder:
         """The host's /opt/ml."""
         return self.path / host / "opt" / "ml"
 
+    @property
+    def packages(self) -> Path:
+        """What the job's requirements.txt brought, where it has one."""
+        return self.path / "packages"
+
     def log(self, host: str) -> Path:
         """What the host's processes print."""
         return self.path / f"{host}.log"
@@ -96,18 +102,24 @@ class RunFolder:
     def lay_out(self, variables: Variables) -> None:
         """Makes the host's /opt/ml, as SageMaker and sagemaker-training make it before the entry point starts."""
         base, job = self.base_dir(variables.host.name), variables.job
-        for name in ("input/config", "input/data", "model", "output/data", "output/intermediate", "checkpoints"):
+        for name in ("input/config", "input/data", "model", "output/data", "output/intermediate"):
             (base / name).mkdir(parents=True)
+        if job.checkpoints is not None:
+            Path(job.checkpoints).mkdir(parents=True, exist_ok=True)
+        if job.checkpoints is not None and variables.view.shared_channels:
+            (base / "checkpoints").symlink_to(job.checkpoints, target_is_directory=True)
+        else:
+            (base / "checkpoints").mkdir()  # of its own, or where the shared one is mounted
         config = base / "input" / "config"
         _write_json(config / "resourceconfig.json", variables.resource_config())
         _write_json(config / "hyperparameters.json", variables.hyperparameters())
         _write_json(config / "inputdataconfig.json", variables.input_data_config())
-        for name, source in job.channels.items():
-            channel = base / "input" / "data" / name
+        for name, channel in variables.channels.items():
+            place = base / "input" / "data" / name
             if variables.view.shared_channels:
-                channel.symlink_to(source, target_is_directory=True)
+                place.symlink_to(channel.folder, target_is_directory=True)
             else:
-                channel.mkdir()  # where it is mounted
+                place.mkdir()  # where it is mounted
         shutil.copytree(job.source_dir, base / "code", ignore=self._not_code, ignore_dangling_symlinks=True)
         self.log(variables.host.name).touch()
 

@@ -20,10 +20,8 @@ from hetero_tfdata.emulate import processes
 from hetero_tfdata.emulate.ranks import START_TIMEOUT_S, RankServer, horovodrun_command, socket_path
 from hetero_tfdata.emulate.task import HostTask
 
-__all__ = ["STOP_GRACE_S", "HostProcess"]
+__all__ = ["HostProcess"]
 
-# From SIGTERM to SIGKILL. SageMaker gives a stopped job 120 s; who presses Ctrl-C waits for this one.
-STOP_GRACE_S = 20.0
 # What the entry point left running is told to end, and killed after as long.
 _LEFTOVER_GRACE_S = 5.0
 _TICK_S = 0.5
@@ -145,7 +143,7 @@ class HostProcess:
         if self._ranks is not None:
             self._ranks.poll()
         if self._stop_asked and self._kill_at is None:
-            self._kill_at = time.monotonic() + STOP_GRACE_S
+            self._kill_at = time.monotonic() + self._task.stop_grace_s
             if self._main is not None:
                 self._main.terminate()  # horovodrun passes it on to the ranks
             elif self._ranks is not None:

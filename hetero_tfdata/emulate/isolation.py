@@ -60,13 +60,17 @@ class RunningHost(ABC):
         """Takes its link down until `restore`."""
         raise ConfigurationError(f"{self.host.name} has no link of its own under process isolation; use --isolation namespace")
 
-    def slow(self, factor: float) -> None:
-        """Leaves it that part of its CPUs and its link until `restore`: 0.1 is a tenth."""
+    def slow(self, factor: float, *, cpus: bool = True, link: bool = True) -> None:
+        """Leaves it that part of its CPUs, its link or both until `restore`: 0.1 is a tenth."""
         raise ConfigurationError(f"{self.host.name} has no limits under process isolation; use --isolation namespace")
+
+    def fill_disk(self) -> None:
+        """Leaves no room on its disk until `restore`; only of a host that was started with `HostTask.own_disk`."""
+        raise ConfigurationError(f"{self.host.name} has no disk of its own under process isolation; use --isolation namespace")
 
     @abstractmethod
     def restore(self) -> None:
-        """Undoes `freeze`, `cut` and `slow`."""
+        """Undoes `freeze`, `cut`, `slow` and `fill_disk`."""
 
     @abstractmethod
     def usage(self, table: ProcessTable) -> Usage | None:

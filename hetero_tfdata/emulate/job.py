@@ -12,15 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hetero_tfdata.cluster.instances import instance
+from hetero_tfdata.emulate import channels
+from hetero_tfdata.emulate.channels import Channel
 from hetero_tfdata.errors import ConfigurationError
 
-__all__ = ["Group", "Job", "parse_hyperparameter"]
+__all__ = ["Group", "Job", "parse_accelerators", "parse_hyperparameter"]
 
-# CreateTrainingJob's limits: InstanceGroups 0-5, InstanceGroupName 1-64 characters, ChannelName 1-64 of these.
+# CreateTrainingJob's limits: InstanceGroups 0-5, InstanceGroupName 1-64 characters; 100 HyperParameters, whose values (as
+# JSON) have up to 2,500 characters.
 _MAX_GROUPS = 5
 _MAX_NAME = 64
-_CHANNEL_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MAX_HYPERPARAMETERS = 100
+_MAX_KEY, _MAX_VALUE = 256, 2500
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
+# Of instances.tsv, those that are no GPUs: the toolkit counts them as neurons.
+_NO_GPUS = (None, "Trainium")
 # What sagemaker-training 5.1 accepts as the name of an entry point; older ones accept more.
 _ENTRY_POINT = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+-]*(/[A-Za-z0-9._+-]+)*\.py")
 
@@ -69,9 +76,12 @@ class Job:
         entry_point: a .py file, relative to source_dir.
         distribution: the group that runs MPI; None: every host runs the entry point directly.
         processes_per_host: ranks on each host of the distribution group.
-        channels: name -> folder, the same on every host.
+        channels: name -> folder, the same on every host; or a Channel, for some groups alone or read-only.
         hyperparameters: JSON values; the entry point gets them as `--key value`, sorted by key.
         name: the training job's name.
+        checkpoints: the folder that every host sees as /opt/ml/checkpoints and that stays for the next run, as the
+            job's checkpoint_s3_uri would; made where it is missing. None: an empty one for each host.
+        accelerators: GPUs on each host of a group, by its name, where it is not what the instance type has.
     """
 
     groups: Sequence[Group]
@@ -79,21 +89,35 @@ class Job:
     entry_point: str
     distribution: str | None = None
     processes_per_host: int = 1
-    channels: Mapping[str, Path | str] = field(default_factory=dict)
+    channels: Mapping[str, Channel | Path | str] = field(default_factory=dict)
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     name: str = field(default_factory=lambda: _generated_name())
+    checkpoints: Path | str | None = None
+    accelerators: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))
         object.__setattr__(self, "source_dir", _folder(self.source_dir, "source folder"))
-        channels = {name: _folder(path, f"channel {name!r}: folder") for name, path in self.channels.items()}
-        object.__setattr__(self, "channels", channels)
         self._check_groups()
         self._check_entry_point()
-        for name in self.channels:
-            if not _CHANNEL_NAME.fullmatch(name):
-                raise ConfigurationError(f"channel {name!r}: expected 1 to 64 letters, digits, '.', '_' or '-'")
+        object.__setattr__(self, "channels", channels.checked(self.channels, [group.name for group in self.groups]))
+        self._check_accelerators()
+        if self.checkpoints is not None:
+            checkpoints = Path(self.checkpoints).expanduser().resolve()
+            if checkpoints.exists() and not checkpoints.is_dir():
+                raise ConfigurationError(f"checkpoints {self.checkpoints} is no folder ({checkpoints})")
+            object.__setattr__(self, "checkpoints", checkpoints)
         object.__setattr__(self, "hyperparameters", _checked_hyperparameters(self.hyperparameters))
+
+    def channels_of(self, group: str) -> dict[str, Channel]:
+        """The channels that the hosts of a group have."""
+        every = {name: channel for name, channel in self.channels.items() if isinstance(channel, Channel)}
+        return {name: channel for name, channel in every.items() if channel.is_for(group)}
+
+    def gpus_of(self, group: str) -> int:
+        """GPUs that each host of a group is told it has: what was given, else the instance type's, 0 where unknown."""
+        kind = next(one.instance_type for one in self.groups if one.name == group)
+        return self.accelerators.get(group, _gpus(kind))
 
     @property
     def is_heterogeneous(self) -> bool:
@@ -121,6 +145,14 @@ class Job:
                 f"distribution group {self.distribution!r} is not in this job (groups: {', '.join(names)})"
                 + (f"; did you mean {near[0]}?" if near else "")
             )
+
+    def _check_accelerators(self) -> None:
+        names = [group.name for group in self.groups]
+        for group, count in self.accelerators.items():
+            if group not in names:
+                raise ConfigurationError(f"accelerators of {group!r}: not a group of this job (groups: {', '.join(names)})")
+            if count < 0:
+                raise ConfigurationError(f"accelerators of {group!r}: expected 0 or more, got {count}")
 
     def _check_entry_point(self) -> None:
         source = Path(self.source_dir)
@@ -150,6 +182,25 @@ def parse_hyperparameter(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def parse_accelerators(texts: Sequence[str], groups: Sequence[Group], distribution: str | None) -> dict[str, int]:
+    """GPUs of each host by group, from texts of N (every group that has GPUs, or trains) or GROUP=N."""
+    found: dict[str, int] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if not number.isdigit() or bool(name) != bool(equals):
+            raise ConfigurationError(f"--accelerators: expected N or GROUP=N such as dnn_group=2, got {text!r}")
+        have = [group.name for group in groups if _gpus(group.instance_type) or group.name == distribution]
+        if not name and not have:
+            raise ConfigurationError(f"--accelerators {text}: no group of this job has any; say which, as GROUP={text}")
+        found.update(dict.fromkeys([name] if name else have, int(number)))
+    return found
+
+
+def _gpus(instance_type: str) -> int:
+    kind = instance(instance_type)
+    return kind.accelerators or 0 if kind is not None and kind.accelerator not in _NO_GPUS else 0
+
+
 def _no_json(constant: str) -> None:
     raise ValueError(f"{constant} is Python's, not JSON's")
 
@@ -163,9 +214,17 @@ def _checked_hyperparameters(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"hyperparameter {key!r}: expected a name that does not begin with sagemaker_, SageMaker sets those"
             )
         try:
-            checked[key] = json.loads(json.dumps(value))
+            encoded = json.dumps(value)
+            checked[key] = json.loads(encoded)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"hyperparameter {key!r}: expected a JSON value, got {value!r}: {error}") from None
+        if len(key) > _MAX_KEY or len(encoded) > _MAX_VALUE:
+            raise ConfigurationError(
+                f"hyperparameter {key[:20]!r}: expected up to {_MAX_KEY} characters and a value of up to {_MAX_VALUE} as JSON "
+                f"(SageMaker's limits), got {len(key)} and {len(encoded)}"
+            )
+    if len(checked) > _MAX_HYPERPARAMETERS:
+        raise ConfigurationError(f"expected up to {_MAX_HYPERPARAMETERS} hyperparameters, got {len(checked)}")
     return checked
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hetero_tfdata.emulate import processes
+from hetero_tfdata.emulate import disk, processes
 from hetero_tfdata.emulate.cgroups import ControlGroup, Hierarchies
 from hetero_tfdata.emulate.files import RunFolder
 from hetero_tfdata.emulate.hosts import Host, assigned, master
@@ -171,9 +171,11 @@ class _Site(Site):
     def _space(self, host: Host) -> Space:
         group = self._groups.get(host.name)
         base_dir = self._folder.base_dir(host.name)
-        home = [os.environ.get("HOME", "")]
+        home = [os.environ.get("HOME", ""), str(self._folder.packages)]
         opt = sorted(entry.path for entry in os.scandir(_BASE_DIR.parent) if entry.path != str(_BASE_DIR))
-        channels = tuple((str(source), str(_BASE_DIR / "input" / "data" / name)) for name, source in self._job.channels.items())
+        channels = self._job.channels_of(host.group)
+        mounted = {name: str(_BASE_DIR / "input" / "data" / name) for name in channels}
+        kept = [(str(self._job.checkpoints), str(_BASE_DIR / "checkpoints"))] if self._job.checkpoints is not None else []
         return Space(
             host=host.name,
             emulator_pid=os.getpid(),
@@ -187,12 +189,14 @@ class _Site(Site):
             ),
             binds=(
                 (str(base_dir), str(_BASE_DIR)),
-                *channels,
+                *((str(channels[name].folder), target) for name, target in mounted.items()),
+                *kept,
                 (str(self._run.folder / "hosts"), _HOSTS_FILE),
                 (str(self._run.folder / "sockets"), _SOCKETS),
                 *(group.binds if group else ()),
             ),
             output_dir=str(base_dir / "output"),
+            read_only=tuple(target for name, target in mounted.items() if channels[name].mode == "FastFile"),
         )
 
     def remove_tmp(self) -> None:
@@ -223,7 +227,7 @@ class _Namespaced(RunningHost):
         self._report: int | None = report  # tells the process id of PID 1
         self._first: int | None = None
         self._exit_code: int | None = None
-        self._slowed = False
+        self._slowed = self._filled = False
 
     @property
     def pid(self) -> int | None:
@@ -269,19 +273,26 @@ class _Namespaced(RunningHost):
         """Takes its link down."""
         self._network.cut(self.host.name)
 
-    def slow(self, factor: float) -> None:
+    def slow(self, factor: float, *, cpus: bool = True, link: bool = True) -> None:
         """Limits it to that part of what it has; its CPUs where this user has control groups."""
         if not 0 < factor <= 1:
             raise ConfigurationError(f"expected a factor of more than 0 and at most 1, got {factor:g}")
-        cpus, gbps = self._limits.cpus or os.cpu_count() or 1, self._limits.link_gbps or _UNLIMITED_GBPS
-        slowed = Limits(max(MIN_CPUS, cpus * factor), gbps * factor, self._limits.memory_bytes)
-        if self._group is not None:
+        cores, gbps = self._limits.cpus or os.cpu_count() or 1, self._limits.link_gbps or _UNLIMITED_GBPS
+        slowed = Limits(max(MIN_CPUS, cores * factor), gbps * factor, self._limits.memory_bytes)
+        if cpus and self._group is not None:
             self._group.limit(slowed)
-        self._network.limit(self.host.name, slowed.link_gbps)
+        if link:
+            self._network.limit(self.host.name, slowed.link_gbps)
         self._slowed = True
 
+    def fill_disk(self) -> None:
+        """Shrinks its disk to what it holds."""
+        if self.pid is not None and self.poll() is None:
+            self._network.privileges.run(disk.fill_command(self.pid))
+            self._filled = True
+
     def restore(self) -> None:
-        """Link up, its own limits, SIGCONT."""
+        """Link up, its own limits, room on its disk, SIGCONT."""
         self._network.restore(self.host.name)
         if self._slowed:
             if self._group is not None:
@@ -289,6 +300,9 @@ class _Namespaced(RunningHost):
             self._network.limit(self.host.name, self._limits.link_gbps)
             self._slowed = False
         if self.pid is not None and self.poll() is None:
+            if self._filled:
+                self._network.privileges.run(disk.empty_command(self.pid))
+                self._filled = False
             processes.signal_tree(self.pid, signal.SIGCONT)
 
 

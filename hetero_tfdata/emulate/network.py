@@ -58,14 +58,14 @@ class Network:
     """The links of a run's hosts, by host name."""
 
     def __init__(self, privileges: Privileges, run: str, addresses: dict[str, str]) -> None:
-        self._privileges, self._addresses = privileges, addresses
+        self.privileges, self._addresses = privileges, addresses
         self.namespaces = names(run, list(addresses))
         self._ports = {host: f"port{number}" for number, host in enumerate(addresses, start=1)}
 
     def build(self) -> None:
         """Makes namespaces, bridge and links; every host reaches every other one."""
         make = "set -e" + _MAKE.format(folder=NETWORK_NAMESPACES)
-        self._privileges.run(["sh", "-c", make, "sh", *self.namespaces.values()])
+        self.privileges.run(["sh", "-c", make, "sh", *self.namespaces.values()])
         bridge = ["link add name bridge type bridge forward_delay 0", f"link set bridge mtu {_MTU} up"]
         for host, port in self._ports.items():
             far = f"name {INTERFACE} mtu {_MTU} netns {self.namespaces[host]}"
@@ -93,7 +93,7 @@ class Network:
         for side, interface in (("", self._ports[host]), (host, INTERFACE)):
             command = ["tc", "-n", self.namespaces[side], "qdisc"]
             # Replaced where there is one; what there is without one can't be deleted.
-            self._privileges.run([*command, "replace", "dev", interface, "root", *_queue(gbps)])
+            self.privileges.run([*command, "replace", "dev", interface, "root", *_queue(gbps)])
 
     def cut(self, host: str) -> None:
         """Pulls the host's cable."""
@@ -104,7 +104,7 @@ class Network:
         self._ip("", [f"link set {self._ports[host]} up"])
 
     def _ip(self, host: str, commands: list[str]) -> None:
-        self._privileges.run(["ip", "-n", self.namespaces[host], "-batch", "-"], "\n".join(commands) + "\n")
+        self.privileges.run(["ip", "-n", self.namespaces[host], "-batch", "-"], "\n".join(commands) + "\n")
 
 
 def _queue(gbps: float | None) -> list[str]:

@@ -44,6 +44,7 @@ class Space:
         folders: the folders of its own, in order.
         binds: (source on the machine, place on the host), in order, after the folders.
         output_dir: /opt/ml/output as the machine sees it: where a failure is noted that comes before any mount.
+        read_only: those of the places in which nobody can write.
     """
 
     host: str
@@ -53,6 +54,7 @@ class Space:
     folders: tuple[Folder, ...]
     binds: tuple[tuple[str, str], ...]
     output_dir: str
+    read_only: tuple[str, ...] = ()
 
     def write(self, path: Path) -> None:
         """Writes the file that `read` reads."""
@@ -66,7 +68,8 @@ class Space:
             Folder(**(folder | {name: tuple(folder[name]) for name in ("keep", "make")})) for folder in values["folders"]
         )
         binds = tuple((source, target) for source, target in values["binds"])
-        return cls(**(values | {"folders": folders, "binds": binds, "control_groups": tuple(values["control_groups"])}))
+        lists = {name: tuple(values[name]) for name in ("control_groups", "read_only")}
+        return cls(**(values | {"folders": folders, "binds": binds} | lists))
 
 
 def needed_below(folder: str, paths: Iterable[str] = ()) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from hetero_tfdata.emulate.course import MAX_RUNTIME, STOP
 from hetero_tfdata.emulate.files import RunFolder, write_by_rename
 from hetero_tfdata.emulate.hosts import Host, natural
 from hetero_tfdata.emulate.limits import Limits
@@ -17,7 +18,7 @@ from hetero_tfdata.emulate.usage import Usage
 
 __all__ = ["HostResult", "Observed", "Result", "collect", "render"]
 
-TIMELINE = "timeline.csv"
+TIMELINE, CHART = "timeline.csv", "timeline.png"
 
 # Reports that a job may leave in a host's output/data; the training's is written on one host, the others' on each.
 _REPORTS = "hetero_tfdata"
@@ -38,6 +39,7 @@ class HostResult:
         wall_s: from its start to its end; 0 where it was never started.
         cpu_s: CPU seconds of all its processes.
         quota_cores: the cores of this machine that it might use; None: no limit.
+        quota_gbps: Gbit/s of its link in each direction; None: no limit.
         sent_bytes: what left its link, up to the last sample; None: it had none of its own.
         received_bytes: what came.
         steps: the training steps that its scripts wrote down (timeline.py says how), by time.
@@ -51,6 +53,7 @@ class HostResult:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     quota_cores: float | None = None
+    quota_gbps: float | None = None
     sent_bytes: int | None = None
     received_bytes: int | None = None
     steps: tuple[Step, ...] = field(default=(), repr=False)
@@ -85,8 +88,8 @@ class Result:
     Attributes:
         hosts: in natural order.
         output: the folder with every host's log and /opt/ml, and summary.json.
-        ended_by: None; "time limit"; or the signal that ended the run, such as "SIGINT".
-        exit_code: 0 only if every host exited 0; 128 + n after signal n; else 1.
+        ended_by: None; "stop", "maximum runtime" or "time limit"; or the signal that ended the run, such as "SIGINT".
+        exit_code: 0 only if every host exited 0, also where the job was stopped; 128 + n after signal n; else 1.
         train: the training's own report, or None.
         served_by_host: batches served, of the hosts that report it.
         losses: what was lost with workers that died (losses.json of the leader's host), or None.
@@ -110,7 +113,7 @@ class Result:
 
     @property
     def succeeded(self) -> bool:
-        """Whether every host exited 0 and nothing ended the run."""
+        """Whether every host exited 0 and neither a signal nor the time limit ended the run."""
         return self.exit_code == 0
 
 
@@ -124,7 +127,7 @@ def collect(
     """The result of a run, which is written to summary.json as well."""
     reports = {host.name: folder.base_dir(host.name) / "output" / "data" / _REPORTS for host in hosts}
     results = tuple(_host_result(folder, host, exit_codes[host.name], observed, reports[host.name]) for host in hosts)
-    failed = ended_by is not None or any(host.exit_code for host in results)
+    failed = ended_by not in (None, STOP, MAX_RUNTIME) or any(host.exit_code for host in results)
     signals = {number.name: int(number) for number in signal.Signals}
     exit_code = 128 + signals[ended_by] if ended_by in signals else int(failed)
     trainings = [reports[name] / _TRAINING for name in sorted(reports, key=natural)]
@@ -183,6 +186,7 @@ def render(result: Result) -> str:
 def _host_result(folder: RunFolder, host: Host, exit_code: int, observed: Observed, reports: Path) -> HostResult:
     samples = observed.timeline.samples.get(host.name, ())
     last = samples[-1].usage if samples else Usage()
+    limits = observed.limits.get(host.name, Limits())
     return HostResult(
         host.name,
         host.group,
@@ -191,7 +195,8 @@ def _host_result(folder: RunFolder, host: Host, exit_code: int, observed: Observ
         folder.failure(host.name),
         wall_s=observed.timeline.wall_s(host.name),
         cpu_s=last.cpu_s,
-        quota_cores=observed.limits.get(host.name, Limits()).cpus,
+        quota_cores=limits.cpus,
+        quota_gbps=limits.link_gbps,
         sent_bytes=last.sent_bytes,
         received_bytes=last.received_bytes,
         steps=read_steps(reports),
@@ -208,6 +213,7 @@ def _as_json(host: HostResult) -> dict[str, Any]:
         "cpu_s": round(host.cpu_s, 3),
         "mean_cores": round(host.mean_cores, 4),
         "quota_cores": host.quota_cores,
+        "quota_gbps": host.quota_gbps,
         "sent_bytes": host.sent_bytes,
         "received_bytes": host.received_bytes,
     }

@@ -13,6 +13,7 @@ __all__ = [
     "CLONE_NEWUSER",
     "CLONE_NEWUTS",
     "bind",
+    "make_read_only",
     "mount",
     "private_mounts",
     "setns",
@@ -28,7 +29,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 # linux/mount.h
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_RELATIME = 32, 4096, 16384, 1 << 18, 1 << 21
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,6 +58,15 @@ def bind(source: str, target: str) -> None:
     With what is mounted below it, because a user namespace may not look under other people's mounts.
     """
     mount(source, target, None, _MS_BIND | _MS_REC)
+
+
+def make_read_only(target: str) -> None:
+    """Forbids writing through a mount made by `bind`; what else it forbids stays, as a user namespace must leave it."""
+    before = os.statvfs(target).f_flag
+    same = (os.ST_NOSUID, os.ST_NODEV, os.ST_NOEXEC, os.ST_NOATIME, os.ST_NODIRATIME, os.ST_RELATIME)
+    # What statvfs(3) tells has the same numbers as mount(2)'s flags, but for the last one.
+    kept = sum(flag for flag in same[:-1] if before & flag) | (_MS_RELATIME if before & same[-1] else 0)
+    mount("none", target, None, _MS_REMOUNT | _MS_BIND | MS_RDONLY | kept)
 
 
 def private_mounts() -> None:

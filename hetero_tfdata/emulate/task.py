@@ -25,6 +25,8 @@ class HostTask:
         processes_per_host: ranks on each of them.
         sockets: the folder of their sockets.
         rank_variables: environment variables of the ranks here that replace horovodrun's.
+        stop_grace_s: from a SIGTERM to the SIGKILL for what still runs.
+        own_disk: whether what it writes is on a disk of its own, which can be full.
     """
 
     host: str
@@ -37,6 +39,8 @@ class HostTask:
     processes_per_host: int = 1
     sockets: str = ""
     rank_variables: dict[str, str] = dataclasses.field(default_factory=dict)
+    stop_grace_s: float = 20.0
+    own_disk: bool = False
 
     @property
     def is_master(self) -> bool:

@@ -50,14 +50,16 @@ class Event:
     Attributes:
         time_s: seconds since 1970.
         host: to which host; None: to the run.
-        kind: "started", "exited", "stopped" or, of a fault, "fault" and "restored".
+        kind: "started", "exited", "stopped"; of a fault "fault", "restored", "waiting" or "missed".
         text: one line.
+        fault: which, such as "cut:15s:algo-2"; else empty.
     """
 
     time_s: float
     host: str | None
     kind: str
     text: str
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,9 @@ class Recorder:
         counts = ",".join("" if count is None else str(count) for count in (usage.sent_bytes, usage.received_bytes))
         self._file.write(f"{before[-1].time_s:.3f},{host},{usage.cpu_s:.3f},{counts}\n")
 
-    def note(self, kind: str, text: str, host: str | None = None) -> None:
+    def note(self, kind: str, text: str, host: str | None = None, fault: str = "") -> None:
         """Adds an event of now."""
-        self.events.append(Event(time.time(), host, kind, text))
+        self.events.append(Event(time.time(), host, kind, text, fault))
 
     @property
     def timeline(self) -> Timeline:

@@ -48,6 +48,7 @@ class Variables:
     def __init__(self, job: Job, hosts: tuple[Host, ...], host: Host, view: HostView) -> None:
         self.job, self.hosts, self.host, self.view = job, hosts, host, view
         self.code_dir = view.base_dir / "code"
+        self.channels = job.channels_of(host.group)
 
     def resource_config(self) -> dict[str, Any]:
         """resourceconfig.json; SageMaker sorts host names lexicographically (algo-10 before algo-2)."""
@@ -68,9 +69,9 @@ class Variables:
         }
 
     def input_data_config(self) -> dict[str, Any]:
-        """inputdataconfig.json: every channel as a fully replicated folder."""
-        channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
-        return {name: dict(channel) for name in self.job.channels}
+        """inputdataconfig.json: every channel of the host's group as a fully replicated folder."""
+        same = {"S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+        return {name: {"TrainingInputMode": channel.mode, **same} for name, channel in self.channels.items()}
 
     def hyperparameters(self) -> dict[str, str]:
         """hyperparameters.json: the user's and those that the SageMaker SDK adds, each value encoded as JSON."""
@@ -134,7 +135,7 @@ class Variables:
             **same,
             "hps": hyperparameters,
             "framework_params": properties["additional_framework_parameters"],
-            "channels": sorted(self.job.channels),
+            "channels": sorted(self.channels),
             "training_env": properties,
             "user_args": command_arguments(hyperparameters),
             **{f"channel_{name}": path for name, path in self._channel_folders().items()},
@@ -179,7 +180,8 @@ class Variables:
             "network_interface_name": config["network_interface_name"],
             # The toolkit says multiprocessing.cpu_count(); what a process may really use is its affinity mask.
             "num_cpus": len(os.sched_getaffinity(0)),
-            "num_gpus": 0,
+            # What the instance type has: the toolkit asks nvidia-smi, and this machine has none of its GPUs.
+            "num_gpus": job.gpus_of(self.host.group),
             "num_neurons": 0,
             "output_data_dir": str(base / "output" / "data"),
             "output_dir": str(base / "output"),
@@ -202,7 +204,7 @@ class Variables:
 
     def _channel_folders(self) -> dict[str, str]:
         """The same path on every host, so that a tf.data graph built on one names files that another can open."""
-        return {name: self.view.channel(name, path) for name, path in self.job.channels.items()}
+        return {name: self.view.channel(name, channel.folder) for name, channel in self.channels.items()}
 
     def _members(self, group: str) -> list[str]:
         return sorted(host.name for host in self.hosts if host.group == group)

@@ -502,7 +502,7 @@ def _changes(value: Callable[[], int], within_s: float) -> bool:
 
 
 def _queues(host: Any) -> str:
-    return host._network._privileges.run(["tc", "-n", host.namespace, "qdisc", "show", "dev", "eth0"])
+    return host._network.privileges.run(["tc", "-n", host.namespace, "qdisc", "show", "dev", "eth0"])
 
 
 def _quota(host: Any) -> int | None:

@@ -74,7 +74,7 @@ def test_every_hyperparameter_is_encoded_as_json(job: Job) -> None:
 def test_channels_are_the_same_path_on_every_host(job: Job, shared: bool) -> None:
     view = HostView(Path("/opt/ml"), shared_channels=shared)
     paths = {variables(job, host, view).environment()["SM_CHANNEL_TRAIN"] for host in ("algo-1", "algo-2")}
-    assert paths == {str(job.channels["train"]) if shared else "/opt/ml/input/data/train"}
+    assert paths == {str(job.channels["train"].folder) if shared else "/opt/ml/input/data/train"}
 
 
 def test_a_host_is_told_what_its_isolation_sees(job: Job) -> None:

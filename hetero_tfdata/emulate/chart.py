@@ -1,0 +1,367 @@
+"""timeline.png: a row for each host, CPU of its quota, link and step time over one time axis, faults marked.
+
+Drawn with Pillow, which is light and has no window; without it a run is as it is, with timeline.csv.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hetero_tfdata.emulate.course import MAX_RUNTIME, STOP
+from hetero_tfdata.emulate.timeline import Event, Sample, Timeline
+
+if TYPE_CHECKING:
+    from hetero_tfdata.emulate.summary import HostResult, Result
+
+__all__ = ["MISSING", "Fault", "Row", "Strip", "draw", "is_possible", "rows"]
+
+MISSING = "no chart without Pillow: pip install 'hetero-tfdata[emulate]'"
+# Shorter intervals, between the last sample and the one at a host's end, would show as noise.
+_MIN_INTERVAL_S = 0.4
+_MB = 1e6
+
+# Pixels; drawn at twice the size and halved, for smooth lines.
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 1240, 150, 230, 62, 40
+_ROW_GAP, _STRIP_GAP, _CPU_HEIGHT, _HEIGHT = 22, 6, 58, 40
+_FINE = 2
+_CPU, _SENT, _RECEIVED, _STEP, _FAULT = "#1f6f8b", "#d08a2e", "#5d6d3f", "#8a62ad", "#c23b3b"
+_CPU_FILL, _FAULT_FILL, _PAPER, _GRID, _INK, _FAINT = "#8fbccb", "#f3c9c4", "#f7f7f7", "#dddddd", "#222222", "#777777"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One measure of one host.
+
+    Attributes:
+        name: what it is.
+        unit: of the values.
+        most: the top of its axis.
+        curves: colour and (begin, end, value) of each; a value holds from begin to end, in seconds of the run.
+        dots: (moment, value) instead.
+        limit: the most that can be, or None.
+        text: its figures.
+    """
+
+    name: str
+    unit: str
+    most: float
+    curves: tuple[tuple[str, tuple[tuple[float, float, float], ...]], ...] = ()
+    dots: tuple[tuple[float, float], ...] = ()
+    limit: float | None = None
+    text: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of a host from `begin_s` to `end_s`, in seconds of the run; the same where it is over at once."""
+
+    name: str
+    begin_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is shown of one host."""
+
+    host: str
+    group: str
+    instance_type: str
+    exit_code: int
+    strips: tuple[Strip, ...]
+    faults: tuple[Fault, ...]
+
+
+def is_possible() -> bool:
+    """Whether Pillow is installed."""
+    return importlib.util.find_spec("PIL") is not None
+
+
+def rows(result: Result) -> list[Row]:
+    """What the chart shows, by host."""
+    begin_s, end_s = _span(result)
+    cores = [value for host in result.hosts for _, _, value in _rates(_cpu(result, host), begin_s)]
+    most = {"cores": _rounded(max([*cores, 0.5])), "bytes": 0.0}
+    for host in result.hosts:
+        for samples in (_sent(result, host), _received(result, host)):
+            most["bytes"] = max([most["bytes"], *(value for _, _, value in _rates(samples, begin_s))])
+    return [
+        Row(
+            host.name,
+            host.group,
+            host.instance_type,
+            host.exit_code,
+            tuple(_strips(result, host, begin_s, most)),
+            tuple(_faults(result.events, host.name, begin_s, end_s)),
+        )
+        for host in result.hosts
+    ]
+
+
+def draw(path: Path, result: Result) -> None:
+    """Writes the chart; nothing where no host was started.
+
+    Raises:
+        ImportError: Pillow is not installed.
+        OSError: the file can't be written.
+    """
+    if any(result.timeline.samples.values()):
+        _Page(result, rows(result)).save(path)
+
+
+def _span(result: Result) -> tuple[float, float]:
+    moments = [one.time_s for samples in result.timeline.samples.values() for one in samples]
+    return min(moments), max(max(moments), min(moments) + 1.0)
+
+
+def _strips(result: Result, host: HostResult, begin_s: float, most: dict[str, float]) -> list[Strip]:
+    used = _rates(_cpu(result, host), begin_s)
+    if host.quota_cores is not None:
+        share = 100 * host.mean_cores / host.quota_cores
+        text = (f"{host.mean_cores:.2f} of {host.quota_cores:.3g} cores ({share:.0f} %)", f"{host.cpu_s:,.1f} CPU seconds")
+    else:
+        text = (f"{host.mean_cores:.2f} cores, no quota", f"{host.cpu_s:,.1f} CPU seconds")
+    top = host.quota_cores or most["cores"]
+    strips = [Strip("CPU", "cores", top, ((_CPU, used),), limit=host.quota_cores, text=text)]
+    if host.sent_bytes is not None and host.received_bytes is not None:
+        limit = None if host.quota_gbps is None else host.quota_gbps * 125
+        sent, received = (_rates(one, begin_s, _MB) for one in (_sent(result, host), _received(result, host)))
+        seen = max([value for _, _, value in (*sent, *received)] + [most["bytes"] / _MB / 20, 0.01])
+        strips.append(
+            Strip(
+                "link",
+                "MB/s",
+                _rounded(seen),
+                ((_SENT, sent), (_RECEIVED, received)),
+                limit=limit,
+                text=(
+                    f"sent {_bytes(host.sent_bytes)}, received {_bytes(host.received_bytes)}",
+                    *([f"at most {limit:,.3g} MB/s each way"] if limit else []),
+                ),
+            )
+        )
+    if host.steps:
+        times = sorted(1000 * step.step_s for step in host.steps)
+        median, high = times[len(times) // 2], times[math.ceil(0.98 * len(times)) - 1]
+        dots = tuple((step.time_s - begin_s, 1000 * step.step_s) for step in host.steps)
+        # Two medians at the least, so that steps of equal length are a line in the middle.
+        top = _rounded(max(high, 2 * median, 0.1))
+        strips.append(Strip("step", "ms", top, dots=dots, text=(f"median {median:,.1f} ms", f"{len(times):,} steps")))
+    return strips
+
+
+def _faults(events: Sequence[Event], host: str, begin_s: float, end_s: float) -> list[Fault]:
+    found = []
+    for number, event in enumerate(events):
+        if event.kind != "fault" or event.host != host:
+            continue
+        kind = event.fault.split(":")[0]
+        over = next(
+            (later.time_s for later in events[number:] if later.kind == "restored" and later.fault == event.fault), None
+        )
+        if over is None:
+            over = event.time_s if kind.startswith("kill-") else end_s
+        found.append(Fault(_label(event.fault), event.time_s - begin_s, over - begin_s))
+    return found
+
+
+def _label(fault: str) -> str:
+    """slow:0.1:30s:algo-2 -> slow 0.1."""
+    kind, *rest = fault.split(":")
+    return f"{kind} {rest[0]}" if kind.startswith("slow") or kind == "kill-rank" else kind
+
+
+_Points = list[tuple[float, float]]
+
+
+def _cpu(result: Result, host: HostResult) -> _Points:
+    return _series(result.timeline, host, lambda one: one.usage.cpu_s)
+
+
+def _sent(result: Result, host: HostResult) -> _Points:
+    return _series(result.timeline, host, lambda one: one.usage.sent_bytes or 0)
+
+
+def _received(result: Result, host: HostResult) -> _Points:
+    return _series(result.timeline, host, lambda one: one.usage.received_bytes or 0)
+
+
+def _series(timeline: Timeline, host: HostResult, of: Callable[[Sample], float]) -> _Points:
+    return [(one.time_s, of(one)) for one in timeline.samples.get(host.name, ())]
+
+
+def _rates(points: _Points, begin_s: float, unit: float = 1.0) -> tuple[tuple[float, float, float], ...]:
+    """(begin, end, growth a second) between samples."""
+    kept = points[:1]
+    for point in points[1:]:
+        if point[0] - kept[-1][0] >= _MIN_INTERVAL_S:
+            kept.append(point)
+    if len(kept) > 1 and points[-1][0] > kept[-1][0]:
+        kept[-1] = points[-1]
+    return tuple(
+        (one[0] - begin_s, two[0] - begin_s, (two[1] - one[1]) / (two[0] - one[0]) / unit)
+        for one, two in itertools.pairwise(kept)
+    )
+
+
+def _rounded(value: float) -> float:
+    """The next of 1, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(power * part for part in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if power * part >= value * 0.999)
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def _tick_s(seconds: float) -> float:
+    """Between the marks of the time axis: about ten of them."""
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+    return next((step for step in steps if seconds / step <= 12), math.ceil(seconds / 12 / 3600) * 3600)
+
+
+class _Page:
+    """The image; coordinates are those of the finished one."""
+
+    def __init__(self, result: Result, shown: list[Row]) -> None:
+        from PIL import Image, ImageDraw, ImageFont
+
+        heights = [_row_height(row) for row in shown]
+        self._height = round(_TOP + sum(heights) + _ROW_GAP * len(shown) + _BOTTOM)
+        self._image = Image.new("RGB", (_WIDTH * _FINE, self._height * _FINE), "white")
+        self._pen: Any = ImageDraw.Draw(self._image)
+        self._font = ImageFont.load_default(11 * _FINE)
+        self._bold = ImageFont.load_default(14 * _FINE)
+        begin_s, end_s = _span(result)
+        self._seconds = end_s - begin_s
+        self._legend(result, shown)
+        y = float(_TOP)
+        for row, height in zip(shown, heights, strict=True):
+            self._row(row, y, height)
+            y += height + _ROW_GAP
+        self._axis(y - _ROW_GAP + 4)
+        self._stops(result, begin_s, y - _ROW_GAP)
+
+    def save(self, path: Path) -> None:
+        from PIL import Image
+
+        self._image.resize((_WIDTH, self._height), Image.Resampling.LANCZOS).save(path, optimize=True)
+
+    def _legend(self, result: Result, shown: list[Row]) -> None:
+        failed = sum(row.exit_code != 0 for row in shown)
+        ended = f"{failed} of {len(shown)} hosts failed" if failed else "all hosts exited with 0"
+        self._text(12, 10, f"{len(shown)} hosts, {self._seconds:,.0f} s, {ended}", font=self._bold)
+        names = {strip.name for row in shown for strip in row.strips}
+        x = float(_LEFT)
+        for colour, text, needs in (
+            (_CPU, "CPU (top of the axis: the quota, if there is one)", "CPU"),
+            (_SENT, "sent", "link"),
+            (_RECEIVED, "received", "link"),
+            (_STEP, "step time", "step"),
+        ):
+            if needs in names:
+                self._line([(x, 42), (x + 18, 42)], colour, 3)
+                x = self._text(x + 24, 35, text) + 22
+        if any(row.faults for row in shown):
+            self._box(x, 36, x + 18, 48, _FAULT_FILL)
+            self._line([(x, 36), (x, 48)], _FAULT, 2)
+            self._text(x + 24, 35, "fault")
+
+    def _row(self, row: Row, top: float, height: float) -> None:
+        y = top
+        places = []
+        for strip in row.strips:
+            bottom = y + (_CPU_HEIGHT if strip.name == "CPU" else _HEIGHT)
+            self._box(_LEFT, y, _WIDTH - _RIGHT, bottom, _PAPER)
+            places.append((strip, y, bottom))
+            y = bottom + _STRIP_GAP
+        for fault in row.faults:
+            self._box(self._x(fault.begin_s), top, self._x(fault.end_s), top + height, _FAULT_FILL)
+        for strip, strip_top, bottom in places:
+            self._strip(strip, strip_top, bottom)
+        labelled = -math.inf
+        lift = 0
+        for fault in sorted(row.faults, key=lambda fault: fault.begin_s):
+            x = self._x(fault.begin_s)
+            self._line([(x, top), (x, top + height)], _FAULT, 1.5)
+            lift = (lift + 1) % 3 if x < labelled else 0  # one below the other where they would meet
+            labelled = max(labelled, self._text(x + 3, top + 1 + 12 * lift, fault.name, _FAULT) + 4)
+        self._text(12, top, row.host, font=self._bold)
+        self._text(12, top + 18, row.group, _INK)
+        self._text(12, top + 32, row.instance_type, _FAINT)
+        self._text(12, top + 46, f"exit code {row.exit_code}", _FAULT if row.exit_code else _FAINT)
+
+    def _strip(self, strip: Strip, top: float, bottom: float) -> None:
+        def place(value: float) -> float:
+            return bottom - (bottom - top) * min(value / strip.most, 1.0)
+
+        self._line([(_LEFT, bottom), (_WIDTH - _RIGHT, bottom)], _GRID, 1)
+        if strip.limit is not None and strip.limit <= strip.most:
+            self._line([(_LEFT, place(strip.limit)), (_WIDTH - _RIGHT, place(strip.limit))], _FAINT, 1)
+        for colour, values in strip.curves:
+            outline = [point for begin, end, value in values for point in ((begin, value), (end, value))]
+            points = [(self._x(moment), place(value)) for moment, value in outline]
+            if points and strip.name == "CPU":
+                self._polygon([(points[0][0], bottom), *points, (points[-1][0], bottom)], _CPU_FILL)
+            self._line(points, colour, 1.5)
+        for moment, value in strip.dots:
+            x, y = self._x(moment), place(value)
+            self._box(x - 1, y - 1, x + 1, y + 1, _STEP)
+        most = f"{strip.most:,.3g} {strip.unit}"
+        self._text(_LEFT - 8, top - 2, most, _FAINT, right=True)
+        right = _WIDTH - _RIGHT + 10
+        for number, line in enumerate((f"{strip.name}: {strip.text[0]}", *strip.text[1:])):
+            self._text(right, top + 14 * number, line, _FAINT if number else _INK)
+
+    def _axis(self, y: float) -> None:
+        step = _tick_s(self._seconds)
+        for number in range(int(self._seconds / step) + 1):
+            x = self._x(number * step)
+            self._line([(x, y), (x, y + 4)], _FAINT, 1)
+            text = f"{number * step:g} s"
+            self._text(x - self._pen.textlength(text, font=self._font) / _FINE / 2, y + 6, text, _FAINT)
+
+    def _stops(self, result: Result, begin_s: float, bottom: float) -> None:
+        for event in result.events:
+            if event.kind == "stopped":
+                x = self._x(event.time_s - begin_s)
+                self._line([(x, _TOP - 6), (x, bottom)], _INK, 1.5)
+                asked = result.ended_by in (STOP, MAX_RUNTIME)
+                self._text(x + 3, _TOP - 14, event.text, _INK if asked else _FAULT)
+
+    def _x(self, moment: float) -> float:
+        part = min(max(moment / self._seconds, 0.0), 1.0)
+        return _LEFT + (_WIDTH - _RIGHT - _LEFT) * part
+
+    def _text(self, x: float, y: float, text: str, colour: str = _INK, *, font: Any = None, right: bool = False) -> float:
+        """Draws it; where it ends."""
+        font = font or self._font
+        length = self._pen.textlength(text, font=font) / _FINE
+        x = x - length if right else x
+        self._pen.text((x * _FINE, y * _FINE), text, fill=colour, font=font)
+        return x + length
+
+    def _line(self, points: Sequence[tuple[float, float]], colour: str, width: float) -> None:
+        if len(points) > 1:
+            self._pen.line([(x * _FINE, y * _FINE) for x, y in points], fill=colour, width=round(width * _FINE), joint="curve")
+
+    def _polygon(self, points: Sequence[tuple[float, float]], colour: str) -> None:
+        self._pen.polygon([(x * _FINE, y * _FINE) for x, y in points], fill=colour)
+
+    def _box(self, left: float, top: float, right: float, bottom: float, colour: str) -> None:
+        if right > left:
+            self._pen.rectangle([left * _FINE, top * _FINE, right * _FINE, bottom * _FINE], fill=colour)
+
+
+def _row_height(row: Row) -> float:
+    strips = sum(_CPU_HEIGHT if strip.name == "CPU" else _HEIGHT for strip in row.strips)
+    return max(62, strips + _STRIP_GAP * (len(row.strips) - 1))
