@@ -124,11 +124,14 @@ def _strips(result: Result, host: HostResult, begin_s: float, most: dict[str, fl
     used = _rates(_cpu(result, host), begin_s)
     if host.quota_cores is not None:
         share = 100 * host.mean_cores / host.quota_cores
-        text = (f"{host.mean_cores:.2f} of {host.quota_cores:.3g} cores ({share:.0f} %)", f"{host.cpu_s:,.1f} CPU seconds")
+        text = (
+            f"{host.mean_cores:.2f} of {host.quota_cores:.3g} core{'' if host.quota_cores == 1 else 's'} ({share:.0f} %)",
+            f"{host.cpu_s:,.1f} CPU seconds",
+        )
     else:
         text = (f"{host.mean_cores:.2f} cores, no quota", f"{host.cpu_s:,.1f} CPU seconds")
     top = host.quota_cores or most["cores"]
-    strips = [Strip("CPU", "cores", top, ((_CPU, used),), limit=host.quota_cores, text=text)]
+    strips = [Strip("CPU", "core" if top == 1 else "cores", top, ((_CPU, used),), limit=host.quota_cores, text=text)]
     if host.sent_bytes is not None and host.received_bytes is not None:
         limit = None if host.quota_gbps is None else host.quota_gbps * 125
         sent, received = (_rates(one, begin_s, _MB) for one in (_sent(result, host), _received(result, host)))

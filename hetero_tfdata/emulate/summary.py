@@ -164,12 +164,12 @@ def collect(
 def render(result: Result) -> str:
     """The result as text for a terminal."""
     served = result.served_by_host
-    rows = [("host", "group", "instance type", "batches served", "exit code")]
+    rows = [("host", "group", "instance type", "batches served", "cores used", "exit code")]
     rows += [
-        (host.name, host.group, host.instance_type, str(served.get(host.name, "-")), str(host.exit_code))
+        (host.name, host.group, host.instance_type, str(served.get(host.name, "-")), _cores(host), str(host.exit_code))
         for host in result.hosts
     ]
-    parts = ["", _table(rows, right=(3, 4))]
+    parts = ["", _table(rows, right=(3, 4, 5))]
     if result.train:
         parts += ["", _training(result.train)]
     if result.losses:
@@ -263,6 +263,12 @@ def _caches(caches: dict[str, dict[str, Any]]) -> str:
             )
         )
     return _table(rows, right=(1, 2, 3, 4))
+
+
+def _cores(host: HostResult) -> str:
+    if not host.wall_s:
+        return "-"
+    return f"{host.mean_cores:.2f}" + (f" of {host.quota_cores:.3g}" if host.quota_cores is not None else "")
 
 
 def _failed(host: HostResult, output: Path) -> str:

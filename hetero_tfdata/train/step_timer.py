@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import tensorflow as tf
 
@@ -71,13 +71,18 @@ class StepTimer:
     Keras: `keras_callback()`. Custom loop: `start_epoch()`, `step_end()` after each step, `end_epoch()`.
 
     `images_per_step` counts all ranks: batch size per rank x ranks. `quiet` prints nothing (ranks other than the leader).
+    `log` names a file that gets a line `time_s,step_s` for each step: when it ended (`time.time()`) and how long it took.
+    `hetero-tfdata emulate` draws those of output/data/hetero_tfdata/steps*.csv.
     One dataset and one training process per accelerator; strategies that copy batches ahead to several devices of one
     process (MirroredStrategy) hide the wait and are refused.
     """
 
-    def __init__(self, *, images_per_step: int | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self, *, images_per_step: int | None = None, quiet: bool = False, log: str | os.PathLike[str] | None = None
+    ) -> None:
         self.images_per_step = images_per_step
         self.quiet = quiet
+        self._log = None if log is None else _opened(Path(log))
         # tf.data's functions run on the CPU and can't reach a variable on a GPU.
         with tf.device("/CPU:0"):
             self._waited_s = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="input_wait_s")
@@ -132,6 +137,8 @@ class StepTimer:
         now_s, wait_s = time.perf_counter(), float(self._waited_s.numpy())
         seconds, waited_s = now_s - self._last_s, wait_s - self._last_wait_s
         first_of_run = self._run.steps == 0
+        if self._log is not None:
+            self._log.write(f"{time.time():.3f},{seconds / steps:.6f}\n")
         for sums in (self._epoch, self._run):
             sums.steps += steps
             if not first_of_run:
@@ -216,6 +223,11 @@ class StepTimer:
         self._losses.append((steps, loss))
         while sum(count for count, _ in self._losses) - self._losses[0][0] >= _LOSS_STEPS:
             self._losses.popleft()
+
+
+def _opened(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return open(path, "a", buffering=1)
 
 
 def _mean(losses: list[tuple[int, float]] | deque[tuple[int, float]]) -> float | None:

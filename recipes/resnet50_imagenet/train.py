@@ -107,7 +107,8 @@ def train(options: argparse.Namespace) -> None:
     set_up_accelerator(options)
     leader = hvd.rank() == 0
     global_batch = options.batch_size * hvd.size()
-    timer = StepTimer(images_per_step=global_batch, quiet=not leader)
+    steps = os.path.join(options.output_data_dir, "hetero_tfdata", f"steps-{hvd.rank()}.csv")
+    timer = StepTimer(images_per_step=global_batch, quiet=not leader, log=steps if hvd.local_rank() == 0 else None)
 
     same_for_both = {name: getattr(options, name) for name in ("batch_size", "image_size", "on_bad_record")}
     training = make_dataset(options.train, training=True, seed=options.seed, **same_for_both)

@@ -50,7 +50,10 @@ def test_the_shown_table_is_what_the_emulator_prints():
     hosts = [line.split() for line in shown.splitlines() if line.startswith("algo-")]
     model = next(line.split() for line in shown.splitlines() if line.startswith("resnet50"))
     result = Result(
-        hosts=tuple(HostResult(name, group, kind, int(code), None) for name, group, kind, _, code in hosts),
+        hosts=tuple(
+            HostResult(name, group, kind, int(code), None, wall_s=1.0, cpu_s=float(cores))
+            for name, group, kind, _, cores, code in hosts
+        ),
         output=ROOT,
         ended_by=None,
         exit_code=0,
@@ -64,7 +67,7 @@ def test_the_shown_table_is_what_the_emulator_prints():
             "loss_first": float(model[-2]),
             "loss_last": float(model[-1]),
         },
-        served_by_host={name: int(count) for name, _, _, count, _ in hosts if count != "-"},
+        served_by_host={name: int(count) for name, _, _, count, _, _ in hosts if count != "-"},
     )
     assert shown.strip() in render(result)
 

@@ -93,16 +93,16 @@ def test_exit_codes(tmp_path: Path) -> None:
 
 def test_the_summary_of_a_success() -> None:
     hosts = (
-        HostResult("algo-1", "data_group", "ml.c5.18xlarge", 0, None),
+        HostResult("algo-1", "data_group", "ml.c5.18xlarge", 0, None, wall_s=10.0, cpu_s=4.6, quota_cores=0.5),
         HostResult("algo-2", "dnn_group", "ml.p4d.24xlarge", 0, None),
     )
     result = Result(hosts, Path("/out"), train=TRAIN, served_by_host={"algo-1": 118})
     assert render(result).splitlines() == [
         "",
-        "host    group       instance type    batches served  exit code",
-        "------  ----------  ---------------  --------------  ---------",
-        "algo-1  data_group  ml.c5.18xlarge              118          0",
-        "algo-2  dnn_group   ml.p4d.24xlarge               -          0",
+        "host    group       instance type    batches served   cores used  exit code",
+        "------  ----------  ---------------  --------------  -----------  ---------",
+        "algo-1  data_group  ml.c5.18xlarge              118  0.46 of 0.5          0",
+        "algo-2  dnn_group   ml.p4d.24xlarge               -            -          0",
         "",
         "model     ranks  steps  images/s  step time                  input wait  first loss  last loss",
         "--------  -----  -----  --------  ---------  --------------------------  ----------  ---------",
