@@ -20,14 +20,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hetero_tfdata.emulate.channels import Channel
     from hetero_tfdata.emulate.emulator import run
+    from hetero_tfdata.emulate.faults import Fault
     from hetero_tfdata.emulate.job import Group, Job
     from hetero_tfdata.emulate.summary import HostResult, Result
+    from hetero_tfdata.emulate.timeline import Timeline
 
-__all__ = ["Group", "HostResult", "Job", "Result", "run"]
+__all__ = ["Channel", "Fault", "Group", "HostResult", "Job", "Result", "Timeline", "run"]
 
 # Resolved when first used: every emulated host and rank is a process that imports this package.
-_HOMES = {"Group": "job", "Job": "job", "HostResult": "summary", "Result": "summary", "run": "emulator"}
+_HOMES = {
+    "Channel": "channels",
+    "Fault": "faults",
+    "Group": "job",
+    "HostResult": "summary",
+    "Job": "job",
+    "Result": "summary",
+    "Timeline": "timeline",
+    "run": "emulator",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hetero_tfdata.emulate import syscalls
 from hetero_tfdata.emulate.space import Space
+from hetero_tfdata.errors import ConfigurationError
 
-__all__ = ["apart", "empty_command", "fill_command", "in_memory"]
+__all__ = ["apart", "empty", "fill", "in_memory"]
 
 _DISK = "/tmp"
 _WRITTEN = ("model", "output", "checkpoints")
 # Where these folders lie on it.
 _HIDDEN = ".opt-ml"
 _FILLER = ".full"
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_ATTEMPTS = 5
+_SLACK_BYTES, _CHUNK_BYTES = 8 << 20, 1 << 16
 
 
 def in_memory(space: Space) -> Space:
@@ -49,24 +52,38 @@ def apart(base_dir: Path) -> Iterator[None]:
             os.close(belongs)
 
 
-def fill_command(pid: int) -> list[str]:
-    """The command that leaves no room on the disk of the host with this first process.
+def fill(pid: int, run: Callable[[list[str]], object]) -> None:
+    """Leaves no room on the disk of the host with this first process; `run` runs a command with the right to mount.
 
-    It takes what is free away instead of filling it, which costs no memory; a page that is left is filled.
+    What is free is taken away but for a little, which is filled: that costs little memory and is no race with a host that
+    writes.
     """
     disk = f"/proc/{pid}/root{_DISK}"
-    with contextlib.suppress(OSError):
-        Path(disk, _FILLER).write_bytes(bytes(_PAGE))
-    found = os.statvfs(disk)
-    used = (found.f_blocks - found.f_bfree) * found.f_frsize
-    return _remount(pid, f"size={max(used, _PAGE)}")
+    for attempt in range(_ATTEMPTS):
+        found = os.statvfs(disk)
+        used = (found.f_blocks - found.f_bfree) * found.f_frsize
+        try:
+            run(_remount(pid, f"size={used + _SLACK_BYTES}"))
+            break
+        except ConfigurationError:  # it has written more than that meanwhile
+            if attempt == _ATTEMPTS - 1:
+                raise
+    filler = os.open(os.path.join(disk, _FILLER), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        while os.write(filler, bytes(_CHUNK_BYTES)):
+            pass
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    finally:
+        os.close(filler)
 
 
-def empty_command(pid: int) -> list[str]:
-    """The command that undoes it."""
+def empty(pid: int, run: Callable[[list[str]], object]) -> None:
+    """Undoes it."""
+    run(_remount(pid, "size=50%"))  # the kernel's own default
     with contextlib.suppress(OSError):
         os.unlink(f"/proc/{pid}/root{_DISK}/{_FILLER}")
-    return _remount(pid, "size=50%")  # the kernel's own default
 
 
 def _remount(pid: int, options: str) -> list[str]:

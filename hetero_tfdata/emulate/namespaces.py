@@ -288,7 +288,7 @@ class _Namespaced(RunningHost):
     def fill_disk(self) -> None:
         """Shrinks its disk to what it holds."""
         if self.pid is not None and self.poll() is None:
-            self._network.privileges.run(disk.fill_command(self.pid))
+            disk.fill(self.pid, self._network.privileges.run)
             self._filled = True
 
     def restore(self) -> None:
@@ -301,7 +301,7 @@ class _Namespaced(RunningHost):
             self._slowed = False
         if self.pid is not None and self.poll() is None:
             if self._filled:
-                self._network.privileges.run(disk.empty_command(self.pid))
+                disk.empty(self.pid, self._network.privileges.run)
                 self._filled = False
             processes.signal_tree(self.pid, signal.SIGCONT)
 

@@ -7,7 +7,7 @@ import pytest
 
 from hetero_tfdata.cli import main
 from hetero_tfdata.emulate import Group, Job, run
-from hetero_tfdata.emulate.job import parse_hyperparameter
+from hetero_tfdata.emulate.job import parse_accelerators, parse_hyperparameter
 from hetero_tfdata.errors import ConfigurationError
 
 
@@ -125,6 +125,22 @@ def test_bad_hyperparameters_are_refused(source: Path) -> None:
         job(source, hyperparameters={"sagemaker_program": "x.py"})
     with pytest.raises(ConfigurationError, match="hyperparameter 'x': expected a JSON value"):
         job(source, hyperparameters={"x": object()})
+    job(source, hyperparameters={"x": "y" * 2498})
+    with pytest.raises(ConfigurationError, match=r"a value of up to 2500 as JSON \(SageMaker's limits\), got 1 and 2501"):
+        job(source, hyperparameters={"x": "y" * 2499})
+    with pytest.raises(ConfigurationError, match="expected up to 100 hyperparameters, got 101"):
+        job(source, hyperparameters={f"x{number}": number for number in range(101)})
+
+
+def test_gpus_are_those_of_the_instance_type_or_what_was_said(source: Path) -> None:
+    groups = [Group.parse(text) for text in ("cpu=ml.c5.xlarge:1", "gpu=ml.p4d.24xlarge:1", "trn=ml.trn1.32xlarge:1")]
+    assert [Job(groups, source, "train.py").gpus_of(group.name) for group in groups] == [0, 8, 0]
+    assert parse_accelerators(["2"], groups, None) == {"gpu": 2}
+    assert parse_accelerators(["2", "gpu=3"], groups, "cpu") == {"cpu": 2, "gpu": 3}
+    given = Job(groups, source, "train.py", accelerators={"gpu": 2, "cpu": 1})
+    assert [given.gpus_of(group.name) for group in groups] == [1, 2, 0]
+    with pytest.raises(ConfigurationError, match="no group of this job has any; say which, as GROUP=2"):
+        parse_accelerators(["2"], groups[:1], None)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +148,10 @@ def test_bad_hyperparameters_are_refused(source: Path) -> None:
     [
         (["--group", "more"], "expected NAME=TYPE:COUNT"),
         (["--source-dir", "missing"], "source folder missing does not exist"),
-        (["--channel", "train"], "--channel: expected NAME=DIR such as train=data/train, got 'train'"),
+        (
+            ["--channel", "train"],
+            "--channel: expected NAME=DIR such as train=data/train, or NAME@GROUP[,GROUP]=DIR, got 'train'",
+        ),
         (["--channel", "train=missing"], "channel 'train': folder missing does not exist"),
         (["--channel", "a=source", "--channel", "a=source"], "--channel: 'a' is given twice"),
         (["-p", "x=1", "-p", "x=2"], "-p: 'x' is given twice"),
@@ -142,6 +161,16 @@ def test_bad_hyperparameters_are_refused(source: Path) -> None:
         (["--scale", "72"], "limits (--scale, --memory-gib) need --isolation namespace"),
         (["--isolation", "namespace", "--scale", "-1"], "expected a scale of 0 (no limits) or more, got -1"),
         (["--timeout-s", "0"], "expected a time limit of more than 0 seconds"),
+        (["--stagger", "-1"], "expected a stagger of 0 seconds or more, got -1"),
+        (["--input-mode", "Pipe", "--channel", "a=source"], "'Pipe' is not emulated, expected File or FastFile"),
+        (["--channel", "a@gppu=source"], "channel 'a': group 'gppu' is not in this job"),
+        (["--checkpoints", "source/train.py"], "checkpoints source/train.py is no folder"),
+        (["--output", "kept", "--checkpoints", "kept/checkpoints"], "which the job reads; choose another one"),
+        (["--accelerators", "cpu"], "expected N or GROUP=N such as dnn_group=2, got 'cpu'"),
+        (["--accelerators", "gppu=2"], "not a group of this job (groups: cpu, gpu)"),
+        (["--fault", "5s:explode:algo-1"], "expected kill-worker, kill-dispatcher"),
+        (["--fault", "5s:cut:algo-1"], "a plain process has no link"),
+        (["--fault", "5s:kill-host:algo-9"], "'algo-9' is not in this job"),
         (["--state", "source"], "is a folder"),
         (["--output", "source"], "which the job reads; choose another one"),
         (["--output", "."], "which the job reads; choose another one"),

@@ -76,7 +76,7 @@ def test_what_was_observed_stands_beside_each_host(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert written["hosts"][0] | {"wall_s": 10.0, "cpu_s": 4.0, "mean_cores": 0.4, "quota_cores": 0.5} == written["hosts"][0]
     assert (written["hosts"][0]["sent_bytes"], written["hosts"][0]["received_bytes"]) == (50, 7)
-    assert written["events"] == [{"time_s": 100.0, "host": "algo-1", "kind": "started", "text": "started"}]
+    assert written["events"] == [{"time_s": 100.0, "host": "algo-1", "kind": "started", "text": "started", "fault": ""}]
     assert written["emulator_cpu_s"] == 0.125
 
 
