@@ -185,13 +185,13 @@ class _Run:
             processes_per_host=self.job.processes_per_host,
             sockets=view.sockets,
             rank_variables=dict(view.rank_variables),
-            stop_grace_s=self.course.grace_s,
-            own_disk=any(fault.kind == "disk-full" and fault.host == host.name for fault in self.course.faults),
         )
-        environment = _base_environment()
+        filled = any(fault.kind == "disk-full" and fault.host == host.name for fault in self.course.faults)
+        task = replace(task, stop_grace_s=self.course.grace_s, own_disk=filled)
+        environment = _base_environment() | variables.environment()
         if self.folder.packages.exists():
             environment |= requirements.variables(self.folder.packages, environment)
-        self.running[host.name] = self.site.start(host, task, environment | variables.environment())
+        self.running[host.name] = self.site.start(host, task, environment)
         self.recorder.sample(host.name, Usage())
         self.recorder.note("started", "started", host.name)
         self.write_state()

@@ -53,7 +53,7 @@ class Striker:
             return
         try:
             done = self._strike(fault, running, ended)
-        except HeteroTFDataError as error:
+        except (HeteroTFDataError, OSError) as error:
             self._pending.remove(fault)
             self._tell("missed", fault, f"{fault} can't happen: {error}", fault.host)
             return
@@ -93,10 +93,14 @@ class Striker:
         if fault.host in ended or fault.host is None:
             return
         host = running[fault.host]
-        host.restore()
-        for _, other in self._lasting:
-            if other.host == fault.host:
-                _do(host, other)
+        try:
+            host.restore()
+            for _, other in self._lasting:
+                if other.host == fault.host:
+                    _do(host, other)
+        except (HeteroTFDataError, OSError) as error:
+            self._tell("missed", fault, f"{fault} can't be undone: {error}", fault.host)
+            return
         self._tell("restored", fault, f"{fault} is over", fault.host)
 
 

@@ -145,7 +145,7 @@ elif rank is None:
     assert "3 hosts as processes on this machine, no GPU is used" in shown
     assert re.search(rf"{leader} \(dnn_group\) +\| rank 0 \| rank 0 on {leader}\n", shown)
     assert "not \N{REPLACEMENT CHARACTER} UTF-8, no end\n" in shown
-    assert re.search(r"algo-\d  data_group  ml\.c5\.18xlarge +5 +0\n", shown)
+    assert re.search(r"algo-\d  data_group  ml\.c5\.18xlarge +5 +\d\.\d\d +0\n", shown)
 
 
 def test_the_variables_are_the_toolkits(emulate: Callable[..., Result], tmp_path: Path, isolation: str) -> None:
@@ -187,6 +187,10 @@ write(f"seen-{rank}.json", {"ours": ours, "theirs": theirs.to_env_vars(), "argum
         # On purpose the CPUs that the process may use, where the toolkit counts the machine's.
         for told in (ours, theirs, ours_env, theirs_env):
             assert int(told.pop("SM_NUM_CPUS", None) or told.pop("num_cpus")) > 0
+        # On purpose the GPUs of the instance type, where the toolkit counts the machine's.
+        gpus = 8 if rank is not None else 0
+        assert (int(ours.pop("SM_NUM_GPUS")), ours_env.pop("num_gpus")) == (gpus, gpus)
+        assert (int(theirs.pop("SM_NUM_GPUS")), theirs_env.pop("num_gpus")) >= (0, 0)
         assert {name: value for name, value in ours.items() if name.startswith("SM_")} == theirs
         assert ours_env == theirs_env
 

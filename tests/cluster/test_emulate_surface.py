@@ -201,18 +201,15 @@ def server(kind):
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", kind, "--port", "1"])
 if rank is None:
     found = {kind: server(kind) for kind in ("worker", "dispatcher")}
-    while any(process.poll() is None for process in found.values()):
-        time.sleep(0.05)
-    write("codes.json", {kind: process.wait() for kind, process in found.items()})
-    clock = last = time.time()
+    begin = last = time.time()
     longest = 0.0
-    while longest < 1.0 and time.time() - clock < 60:
+    while (longest < 2.0 or any(process.poll() is None for process in found.values())) and time.time() - begin < 60:
         time.sleep(0.05)
         longest, last = max(longest, time.time() - last), time.time()
+    write("codes.json", {kind: process.poll() for kind, process in found.items()})
     write("longest.json", longest)
 else:
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    write(f"pid-{rank}.json", os.getpid())
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])  # has the rank's variables, too
     time.sleep(60)
 """
 
@@ -225,21 +222,20 @@ def test_faults_come_on_schedule_and_are_said(emulate: Callable[..., Result]) ->
         "0s:kill-worker:cpus",
         "100ms:kill-dispatcher",
         "3s:kill-rank:1",
-        "4s:freeze:3s:cpus",
+        "5s:freeze:3s:cpus",
     ]
     gpus = Group("gpus", "ml.p4d.24xlarge", 1)
     result = emulate(SERVERS, ONE, gpus, distribution="gpus", processes_per_host=2, faults=faults, stream=stream)
     (server,) = (host.name for host in result.hosts if host.group == "cpus")
     (trainer,) = (host for host in result.hosts if host.group == "gpus")
     assert output_data(result, server, "codes.json") == {"worker": -9, "dispatcher": -9}
-    assert output_data(result, server, "longest.json") >= 1.0
+    assert output_data(result, server, "longest.json") >= 2.0
     assert (trainer.failure or "").startswith('ExecuteUserScriptError: rank 1: command "python train.py" was ended by SIGKILL')
     shown = stream.getvalue()
-    number = output_data(result, trainer.name, "pid-1.json")
     for text in (
         rf"fault: kill-worker:{server}: SIGKILL for process \d+ on {server} \(cpus\)",
         rf"fault: kill-dispatcher: SIGKILL for process \d+ on {server} \(cpus\)",
-        rf"fault: kill-rank:1: SIGKILL for process {number} on {trainer.name} \(gpus\)",
+        rf"fault: kill-rank:1: SIGKILL for process \d+ on {trainer.name} \(gpus\)",
         rf"fault: freeze:3s:{server}: SIGSTOP for every process of {server} \(cpus\) for 3 s",
         rf"fault: freeze:3s:{server} is over",
         rf"fault: kill-host:{server} did not happen: the run ended first",
