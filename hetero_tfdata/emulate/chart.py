@@ -5,7 +5,7 @@ Drawn with Pillow, which is light and has no window; without it a run is as it i
 
 from __future__ import annotations
 
-import importlib.util
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -19,9 +19,8 @@ from hetero_tfdata.emulate.timeline import Event, Sample, Timeline
 if TYPE_CHECKING:
     from hetero_tfdata.emulate.summary import HostResult, Result
 
-__all__ = ["MISSING", "Fault", "Row", "Strip", "draw", "is_possible", "rows"]
+__all__ = ["Fault", "Row", "Strip", "draw", "rows", "write"]
 
-MISSING = "no chart without Pillow: pip install 'hetero-tfdata[emulate]'"
 # Shorter intervals, between the last sample and the one at a host's end, would show as noise.
 _MIN_INTERVAL_S = 0.4
 _MB = 1e6
@@ -78,11 +77,6 @@ class Row:
     faults: tuple[Fault, ...]
 
 
-def is_possible() -> bool:
-    """Whether Pillow is installed."""
-    return importlib.util.find_spec("PIL") is not None
-
-
 def rows(result: Result) -> list[Row]:
     """What the chart shows, by host."""
     begin_s, end_s = _span(result)
@@ -104,13 +98,23 @@ def rows(result: Result) -> list[Row]:
     ]
 
 
-def draw(path: Path, result: Result) -> None:
-    """Writes the chart; nothing where no host was started.
+def write(path: Path, result: Result) -> str | None:
+    """Draws the chart; why it could not, if so: a run is as good without."""
+    try:
+        from PIL import ImageFont
+    except ImportError:
+        return "no chart without Pillow: pip install 'hetero-tfdata[emulate]'"
+    if "size" not in inspect.signature(ImageFont.load_default).parameters:
+        return "no chart with this Pillow, it needs 10.1: pip install --upgrade 'hetero-tfdata[emulate]'"
+    try:
+        draw(path, result)
+    except (ImportError, OSError) as error:  # Pillow without FreeType, a full disk
+        return f"no chart: {error}"
+    return None
 
-    Raises:
-        ImportError: Pillow is not installed.
-        OSError: the file can't be written.
-    """
+
+def draw(path: Path, result: Result) -> None:
+    """Draws the chart with Pillow; nothing where no host was started."""
     if any(result.timeline.samples.values()):
         _Page(result, rows(result)).save(path)
 

@@ -129,10 +129,8 @@ def run(
                 run.recorder.close()
         result = summary.collect(folder, hosts, run.exit_codes, ended_by, run.observed())
         run.console.plain(summary.render(result))
-        if chart.is_possible():
-            chart.draw(folder.path / CHART, result)
-        else:
-            run.console.plain(chart.MISSING)
+        if lacking := chart.write(folder.path / CHART, result):
+            run.console.plain(lacking)
         return result
 
 
