@@ -155,10 +155,11 @@ def _strips(result: Result, host: HostResult, begin_s: float, most: dict[str, fl
         )
     if host.steps:
         times = sorted(1000 * step.step_s for step in host.steps)
-        median, high = times[len(times) // 2], times[math.ceil(0.98 * len(times)) - 1]
+        median, high = times[len(times) // 2], times[math.ceil(0.95 * len(times)) - 1]
         dots = tuple((step.time_s - begin_s, 1000 * step.step_s) for step in host.steps)
-        # Two medians at the least, so that steps of equal length are a line in the middle.
-        top = _rounded(max(high, 2 * median, 0.1))
+        # Two medians at the least, so that steps of equal length are a line in the middle; not so high that a first step,
+        # which compiles, flattens the others: it is drawn at the top.
+        top = _rounded(max(min(high, 4 * median), 2 * median, 0.1))
         strips.append(Strip("step", "ms", top, dots=dots, text=(f"median {median:,.1f} ms", f"{len(times):,} steps")))
     return strips
 
@@ -323,7 +324,7 @@ class _Page:
         for moment, value in strip.dots:
             x, y = self._x(moment), place(value)
             self._box(x - 1, y - 1, x + 1, y + 1, _STEP)
-        most = f"{strip.most:,.3g} {strip.unit}"
+        most = f"{strip.most:,.0f} {strip.unit}" if strip.most >= 1000 else f"{strip.most:.3g} {strip.unit}"
         self._text(_LEFT - 8, top - 2, most, _FAINT, right=True)
         right = _WIDTH - _RIGHT + 10
         for number, line in enumerate((f"{strip.name}: {strip.text[0]}", *strip.text[1:])):

@@ -261,7 +261,7 @@ class _Namespaced(RunningHost):
         """CPU time of its control group, or without one of its processes; bytes of its link."""
         if self.pid is None or (self._group is None and self.poll() is not None):
             return None
-        cpu_s = self._group.cpu_s() if self._group is not None else table.cpu_s(self.pid)
+        cpu_s = self._group.cpu_s() if self._group is not None else table.cpu_s(self.process.pid)
         return Usage(cpu_s, *(link_bytes(self.pid, INTERFACE) or (None, None)))
 
     def freeze(self) -> None:
