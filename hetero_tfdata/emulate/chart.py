@@ -149,7 +149,7 @@ def _strips(result: Result, host: HostResult, begin_s: float, most: dict[str, fl
                 limit=limit,
                 text=(
                     f"sent {_bytes(host.sent_bytes)}, received {_bytes(host.received_bytes)}",
-                    *([f"at most {limit:,.3g} MB/s each way"] if limit else []),
+                    *([f"at most {_short(limit)} MB/s each way"] if limit else []),
                 ),
             )
         )
@@ -222,6 +222,10 @@ def _rounded(value: float) -> float:
     """The next of 1, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(power * part for part in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if power * part >= value * 0.999)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _bytes(count: float) -> str:
@@ -324,7 +328,7 @@ class _Page:
         for moment, value in strip.dots:
             x, y = self._x(moment), place(value)
             self._box(x - 1, y - 1, x + 1, y + 1, _STEP)
-        most = f"{strip.most:,.0f} {strip.unit}" if strip.most >= 1000 else f"{strip.most:.3g} {strip.unit}"
+        most = f"{_short(strip.most)} {strip.unit}"
         self._text(_LEFT - 8, top - 2, most, _FAINT, right=True)
         right = _WIDTH - _RIGHT + 10
         for number, line in enumerate((f"{strip.name}: {strip.text[0]}", *strip.text[1:])):
