@@ -10,23 +10,24 @@ import shutil
 import signal
 import sys
 import sysconfig
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from hetero_tfdata.emulate import chart, processes, requirements, summary
 from hetero_tfdata.emulate.console import Console
 from hetero_tfdata.emulate.course import Course
 from hetero_tfdata.emulate.faults import Fault, located
-from hetero_tfdata.emulate.files import RunFolder, default_output, write_by_rename
+from hetero_tfdata.emulate.files import RunFolder, default_output
 from hetero_tfdata.emulate.hosts import Host, master
 from hetero_tfdata.emulate.isolation import Isolation, RunningHost, Site
 from hetero_tfdata.emulate.job import Job
 from hetero_tfdata.emulate.namespaces import NamespaceIsolation
 from hetero_tfdata.emulate.process_isolation import ProcessIsolation
+from hetero_tfdata.emulate.signals import caught_signals
+from hetero_tfdata.emulate.state import StateFile
 from hetero_tfdata.emulate.striking import Striker
 from hetero_tfdata.emulate.summary import CHART, TIMELINE, Observed, Result
 from hetero_tfdata.emulate.task import HostTask
@@ -42,7 +43,6 @@ _TICK_S = 0.1
 _END_TICK_S = 0.02
 # A host kills its processes itself when its grace is over; this is for a host that does not.
 _KILL_LATER_S = 10.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(
@@ -92,9 +92,7 @@ def run(
     """
     if not sys.platform.startswith("linux"):
         raise ConfigurationError(f"emulate needs Linux, this is {sys.platform}")
-    state_file = Path(state).expanduser().absolute() if state is not None else None
-    if state_file is not None and state_file.is_dir():
-        raise ConfigurationError(f"state file {state_file} is a folder")
+    state_file = StateFile(state)
     if job.distribution and importlib.util.find_spec("horovod") is None:
         raise ConfigurationError(
             "a distribution's ranks are started by horovodrun, which is not installed: "
@@ -105,7 +103,7 @@ def run(
     hosts = apart.place(job, seed)
     course = replace(course, faults=located(faults, job, hosts, isolation=isolation))
     output = Path(output) if output is not None else default_output()
-    with RunFolder.claim(output, job) as folder, _signals() as caught, processes.adopting_orphans():
+    with RunFolder.claim(output, job) as folder, caught_signals() as caught, processes.adopting_orphans():
         with contextlib.ExitStack() as stack:
             try:
                 site = stack.enter_context(apart.prepared(job, hosts, folder))
@@ -144,16 +142,15 @@ class _Run:
         folder: RunFolder,
         site: Site,
         course: Course,
-        state_file: Path | None,
+        state: StateFile,
         stream: TextIO | None,
     ) -> None:
-        self.job, self.hosts, self.folder, self.site, self.state_file = job, hosts, folder, site, state_file
+        self.job, self.hosts, self.folder, self.site, self.state = job, hosts, folder, site, state
         self.course = course
         self.console = Console(stream, hosts, {host.name: folder.log(host.name) for host in hosts})
         self.running: dict[str, RunningHost] = {}
         self.exit_codes: dict[str, int] = {}
         self.recorder = Recorder(folder.path / TIMELINE)
-        self._written: dict[str, Any] | None = None
         self._started_at, self._cpu_s = time.monotonic(), time.process_time()
 
     def announce(self, seed: int | None, hosts_are: str) -> None:
@@ -206,6 +203,8 @@ class _Run:
             return bool(caught) or self._elapsed_s >= self.course.timeout_s
 
         requirements.install(self.folder.packages, code_dir, log, is_over)
+        if not caught and is_over():
+            raise ConfigurationError(f"{requirements.FILE} was not installed in {self.course.timeout_s:g} s; read {log}")
 
     def until_all_ended(
         self, everyone: dict[str, Variables], starts: list[tuple[float, Host]], caught: list[int]
@@ -247,26 +246,7 @@ class _Run:
 
     def write_state(self) -> None:
         """Brings the state file up to date."""
-        if self.state_file is None:
-            return
-        entries = []
-        for host in self.hosts:
-            running = self.running.get(host.name)
-            entries.append(
-                {
-                    "name": host.name,
-                    "group": host.group,
-                    "instance_type": host.instance_type,
-                    "address": host.address,
-                    "pid": running.pid if running else None,
-                    "namespace": running.namespace if running else None,
-                    "exit_code": self.exit_codes.get(host.name),
-                    "failure": self.folder.failure(host.name),
-                }
-            )
-        if self._written != (state := {"hosts": entries}):
-            write_by_rename(self.state_file, state)
-            self._written = state
+        self.state.write(self.hosts, self.running, self.exit_codes, self.folder)
 
     def _follow(self) -> bool:
         """Shows new output, takes note of hosts that ended; whether any still runs."""
@@ -336,18 +316,3 @@ def _base_environment() -> dict[str, str]:
     if package not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *path):
         path.append(package)
     return environment | {"PYTHONPATH": os.pathsep.join(path)}
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The signals that came, in order; they do nothing else inside."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in _SIGNALS}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -30,7 +30,7 @@ def install(packages: Path, code_dir: Path, log: Path, is_over: Callable[[], boo
         packages: the folder to make: a virtual environment that sees this one's packages.
         code_dir: where relative paths in the file begin.
         log: a file.
-        is_over: asked again and again; pip is killed once it is true.
+        is_over: asked again and again; pip is killed once it is true, and nothing is there of what it should have brought.
 
     Raises:
         ConfigurationError: pip is missing, or could not do it; has its last words.
@@ -51,7 +51,9 @@ def install(packages: Path, code_dir: Path, log: Path, is_over: Callable[[], boo
             start_new_session=True,
         )
     try:
-        while pip.poll() is None and not is_over():
+        while pip.poll() is None:
+            if is_over():
+                return
             time.sleep(_TICK_S)
     finally:
         pip.kill()
