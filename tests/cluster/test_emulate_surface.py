@@ -147,6 +147,8 @@ def test_requirements_that_can_not_be_had_are_named_before_any_host_starts(
     (tmp_path / "source" / "requirements.txt").write_text("--no-index\nno-such-package-here\n")
     with pytest.raises(ConfigurationError, match=r"requirements\.txt can't be installed: ERROR: No matching"):
         emulate("write('ran.json', 1)")
+    with pytest.raises(ConfigurationError, match=r"requirements\.txt was not installed in 0\.05 s"):
+        emulate("write('ran.json', 1)", timeout_s=0.05)
     assert list((tmp_path / "out").rglob("ran.json")) == []
 
 

@@ -45,6 +45,18 @@ def run_epochs(timer: StepTimer, source_ms: float, step_ms: float, *, epochs: in
     return timings
 
 
+def test_each_step_is_a_line_of_the_log(tmp_path: Path) -> None:
+    from hetero_tfdata.emulate.timeline import read_steps
+
+    timer = StepTimer(quiet=True, log=tmp_path / "hetero_tfdata" / "steps-0.csv")
+    begin = time.time()
+    run_epochs(timer, source_ms=0, step_ms=20, epochs=2, steps=5)
+    steps = read_steps(tmp_path / "hetero_tfdata")
+    assert len(steps) == 10
+    assert all(begin <= step.time_s <= time.time() + 0.001 for step in steps)
+    assert min(step.step_s for step in steps) >= 0.02
+
+
 def small_model(steps_per_execution: int = 1) -> tf.keras.Model:
     """Gives 0 whatever comes, and learns nothing."""
     model = tf.keras.Sequential([tf.keras.layers.Dense(1, kernel_initializer="zeros", input_shape=(4,))])
