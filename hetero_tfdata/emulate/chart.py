@@ -6,96 +6,26 @@ Drawn with Pillow, which is light and has no window; without it a run is as it i
 from __future__ import annotations
 
 import inspect
-import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hetero_tfdata.emulate.course import MAX_RUNTIME, STOP
-from hetero_tfdata.emulate.timeline import Event, Sample, Timeline
+from hetero_tfdata.emulate.rows import Row, Strip, rows, short, span_s
 
 if TYPE_CHECKING:
-    from hetero_tfdata.emulate.summary import HostResult, Result
+    from hetero_tfdata.emulate.summary import Result
 
-__all__ = ["Fault", "Row", "Strip", "draw", "rows", "write"]
-
-# Shorter intervals, between the last sample and the one at a host's end, would show as noise.
-_MIN_INTERVAL_S = 0.4
-_MB = 1e6
+__all__ = ["draw", "write"]
 
 # Pixels; drawn at twice the size and halved, for smooth lines.
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 1240, 150, 230, 62, 40
 _ROW_GAP, _STRIP_GAP, _CPU_HEIGHT, _HEIGHT = 22, 6, 58, 40
 _FINE = 2
-_CPU, _SENT, _RECEIVED, _STEP, _FAULT = "#1f6f8b", "#d08a2e", "#5d6d3f", "#8a62ad", "#c23b3b"
+_COLOURS = {"CPU": "#1f6f8b", "sent": "#d08a2e", "received": "#5d6d3f", "step": "#8a62ad"}
+_FAULT = "#c23b3b"
 _CPU_FILL, _FAULT_FILL, _PAPER, _GRID, _INK, _FAINT = "#8fbccb", "#f3c9c4", "#f7f7f7", "#dddddd", "#222222", "#777777"
-
-
-@dataclass(frozen=True)
-class Strip:
-    """One measure of one host.
-
-    Attributes:
-        name: what it is.
-        unit: of the values.
-        most: the top of its axis.
-        curves: colour and (begin, end, value) of each; a value holds from begin to end, in seconds of the run.
-        dots: (moment, value) instead.
-        limit: the most that can be, or None.
-        text: its figures.
-    """
-
-    name: str
-    unit: str
-    most: float
-    curves: tuple[tuple[str, tuple[tuple[float, float, float], ...]], ...] = ()
-    dots: tuple[tuple[float, float], ...] = ()
-    limit: float | None = None
-    text: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault of a host from `begin_s` to `end_s`, in seconds of the run; the same where it is over at once."""
-
-    name: str
-    begin_s: float
-    end_s: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is shown of one host."""
-
-    host: str
-    group: str
-    instance_type: str
-    exit_code: int
-    strips: tuple[Strip, ...]
-    faults: tuple[Fault, ...]
-
-
-def rows(result: Result) -> list[Row]:
-    """What the chart shows, by host."""
-    begin_s, end_s = _span(result)
-    cores = [value for host in result.hosts for _, _, value in _rates(_cpu(result, host), begin_s)]
-    most = {"cores": _rounded(max([*cores, 0.5])), "bytes": 0.0}
-    for host in result.hosts:
-        for samples in (_sent(result, host), _received(result, host)):
-            most["bytes"] = max([most["bytes"], *(value for _, _, value in _rates(samples, begin_s))])
-    return [
-        Row(
-            host.name,
-            host.group,
-            host.instance_type,
-            host.exit_code,
-            tuple(_strips(result, host, begin_s, most)),
-            tuple(_faults(result.events, host.name, begin_s, end_s)),
-        )
-        for host in result.hosts
-    ]
 
 
 def write(path: Path, result: Result) -> str | None:
@@ -119,122 +49,6 @@ def draw(path: Path, result: Result) -> None:
         _Page(result, rows(result)).save(path)
 
 
-def _span(result: Result) -> tuple[float, float]:
-    moments = [one.time_s for samples in result.timeline.samples.values() for one in samples]
-    return min(moments), max(max(moments), min(moments) + 1.0)
-
-
-def _strips(result: Result, host: HostResult, begin_s: float, most: dict[str, float]) -> list[Strip]:
-    used = _rates(_cpu(result, host), begin_s)
-    if host.quota_cores is not None:
-        share = 100 * host.mean_cores / host.quota_cores
-        text = (
-            f"{host.mean_cores:.2f} of {host.quota_cores:.3g} core{'' if host.quota_cores == 1 else 's'} ({share:.0f} %)",
-            f"{host.cpu_s:,.1f} CPU seconds",
-        )
-    else:
-        text = (f"{host.mean_cores:.2f} cores, no quota", f"{host.cpu_s:,.1f} CPU seconds")
-    top = host.quota_cores or most["cores"]
-    strips = [Strip("CPU", "core" if top == 1 else "cores", top, ((_CPU, used),), limit=host.quota_cores, text=text)]
-    if host.sent_bytes is not None and host.received_bytes is not None:
-        limit = None if host.quota_gbps is None else host.quota_gbps * 125
-        sent, received = (_rates(one, begin_s, _MB) for one in (_sent(result, host), _received(result, host)))
-        seen = max([value for _, _, value in (*sent, *received)] + [most["bytes"] / _MB / 20, 0.01])
-        strips.append(
-            Strip(
-                "link",
-                "MB/s",
-                _rounded(seen),
-                ((_SENT, sent), (_RECEIVED, received)),
-                limit=limit,
-                text=(
-                    f"sent {_bytes(host.sent_bytes)}, received {_bytes(host.received_bytes)}",
-                    *([f"at most {_short(limit)} MB/s each way"] if limit else []),
-                ),
-            )
-        )
-    if host.steps:
-        times = sorted(1000 * step.step_s for step in host.steps)
-        median, high = times[len(times) // 2], times[math.ceil(0.95 * len(times)) - 1]
-        dots = tuple((step.time_s - begin_s, 1000 * step.step_s) for step in host.steps)
-        # Two medians at the least, so that steps of equal length are a line in the middle; not so high that a first step,
-        # which compiles, flattens the others: it is drawn at the top.
-        top = _rounded(max(min(high, 4 * median), 2 * median, 0.1))
-        strips.append(Strip("step", "ms", top, dots=dots, text=(f"median {median:,.1f} ms", f"{len(times):,} steps")))
-    return strips
-
-
-def _faults(events: Sequence[Event], host: str, begin_s: float, end_s: float) -> list[Fault]:
-    found = []
-    for number, event in enumerate(events):
-        if event.kind != "fault" or event.host != host:
-            continue
-        kind = event.fault.split(":")[0]
-        over = next(
-            (later.time_s for later in events[number:] if later.kind == "restored" and later.fault == event.fault), None
-        )
-        if over is None:
-            over = event.time_s if kind.startswith("kill-") else end_s
-        found.append(Fault(_label(event.fault), event.time_s - begin_s, over - begin_s))
-    return found
-
-
-def _label(fault: str) -> str:
-    """slow:0.1:30s:algo-2 -> slow 0.1."""
-    kind, *rest = fault.split(":")
-    return f"{kind} {rest[0]}" if kind.startswith("slow") or kind == "kill-rank" else kind
-
-
-_Points = list[tuple[float, float]]
-
-
-def _cpu(result: Result, host: HostResult) -> _Points:
-    return _series(result.timeline, host, lambda one: one.usage.cpu_s)
-
-
-def _sent(result: Result, host: HostResult) -> _Points:
-    return _series(result.timeline, host, lambda one: one.usage.sent_bytes or 0)
-
-
-def _received(result: Result, host: HostResult) -> _Points:
-    return _series(result.timeline, host, lambda one: one.usage.received_bytes or 0)
-
-
-def _series(timeline: Timeline, host: HostResult, of: Callable[[Sample], float]) -> _Points:
-    return [(one.time_s, of(one)) for one in timeline.samples.get(host.name, ())]
-
-
-def _rates(points: _Points, begin_s: float, unit: float = 1.0) -> tuple[tuple[float, float, float], ...]:
-    """(begin, end, growth a second) between samples."""
-    kept = points[:1]
-    for point in points[1:]:
-        if point[0] - kept[-1][0] >= _MIN_INTERVAL_S:
-            kept.append(point)
-    if len(kept) > 1 and points[-1][0] > kept[-1][0]:
-        kept[-1] = points[-1]
-    return tuple(
-        (one[0] - begin_s, two[0] - begin_s, (two[1] - one[1]) / (two[0] - one[0]) / unit)
-        for one, two in itertools.pairwise(kept)
-    )
-
-
-def _rounded(value: float) -> float:
-    """The next of 1, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(power * part for part in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if power * part >= value * 0.999)
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _bytes(count: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f} B"
-
-
 def _tick_s(seconds: float) -> float:
     """Between the marks of the time axis: about ten of them."""
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
@@ -253,7 +67,7 @@ class _Page:
         self._pen: Any = ImageDraw.Draw(self._image)
         self._font = ImageFont.load_default(11 * _FINE)
         self._bold = ImageFont.load_default(14 * _FINE)
-        begin_s, end_s = _span(result)
+        begin_s, end_s = span_s(result)
         self._seconds = end_s - begin_s
         self._legend(result, shown)
         y = float(_TOP)
@@ -274,14 +88,14 @@ class _Page:
         self._text(12, 10, f"{len(shown)} hosts, {self._seconds:,.0f} s, {ended}", font=self._bold)
         names = {strip.name for row in shown for strip in row.strips}
         x = float(_LEFT)
-        for colour, text, needs in (
-            (_CPU, "CPU (top of the axis: the quota, if there is one)", "CPU"),
-            (_SENT, "sent", "link"),
-            (_RECEIVED, "received", "link"),
-            (_STEP, "step time", "step"),
+        for what, text, needs in (
+            ("CPU", "CPU (top of the axis: the quota, if there is one)", "CPU"),
+            ("sent", "sent", "link"),
+            ("received", "received", "link"),
+            ("step", "step time", "step"),
         ):
             if needs in names:
-                self._line([(x, 42), (x + 18, 42)], colour, 3)
+                self._line([(x, 42), (x + 18, 42)], _COLOURS[what], 3)
                 x = self._text(x + 24, 35, text) + 22
         if any(row.faults for row in shown):
             self._box(x, 36, x + 18, 48, _FAULT_FILL)
@@ -319,16 +133,16 @@ class _Page:
         self._line([(_LEFT, bottom), (_WIDTH - _RIGHT, bottom)], _GRID, 1)
         if strip.limit is not None and strip.limit <= strip.most:
             self._line([(_LEFT, place(strip.limit)), (_WIDTH - _RIGHT, place(strip.limit))], _FAINT, 1)
-        for colour, values in strip.curves:
+        for what, values in strip.curves:
             outline = [point for begin, end, value in values for point in ((begin, value), (end, value))]
             points = [(self._x(moment), place(value)) for moment, value in outline]
             if points and strip.name == "CPU":
                 self._polygon([(points[0][0], bottom), *points, (points[-1][0], bottom)], _CPU_FILL)
-            self._line(points, colour, 1.5)
+            self._line(points, _COLOURS[what], 1.5)
         for moment, value in strip.dots:
             x, y = self._x(moment), place(value)
-            self._box(x - 1, y - 1, x + 1, y + 1, _STEP)
-        most = f"{_short(strip.most)} {strip.unit}"
+            self._box(x - 1, y - 1, x + 1, y + 1, _COLOURS["step"])
+        most = f"{short(strip.most)} {strip.unit}"
         self._text(_LEFT - 8, top - 2, most, _FAINT, right=True)
         right = _WIDTH - _RIGHT + 10
         for number, line in enumerate((f"{strip.name}: {strip.text[0]}", *strip.text[1:])):

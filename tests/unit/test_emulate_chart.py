@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from hetero_tfdata.emulate import HostResult, Result
-from hetero_tfdata.emulate.chart import Fault, draw, rows
+from hetero_tfdata.emulate.chart import draw
+from hetero_tfdata.emulate.rows import Fault, rows
 from hetero_tfdata.emulate.timeline import Event, Sample, Step, Timeline
 from hetero_tfdata.emulate.usage import Usage
 
