@@ -62,7 +62,7 @@ def workers_of(job, host: str) -> list[int]:
     return sorted(pid for pid, command in found.items() if "worker" in command)
 
 
-@pytest.mark.parametrize("where", ["memory", "disk"])
+@pytest.mark.parametrize("where", [pytest.param("memory", marks=pytest.mark.faults), "disk"])
 def test_each_record_is_decoded_once_on_its_host(make_job, write_script, tmp_path, where):
     """Two workers share what they keep; one of them is killed between two loops; the rows of each pass are all there."""
     write_records(tmp_path / "train")
