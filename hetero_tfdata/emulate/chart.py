@@ -162,7 +162,8 @@ class _Page:
                 x = self._x(event.time_s - begin_s)
                 self._line([(x, _TOP - 6), (x, bottom)], _INK, 1.5)
                 asked = result.ended_by in (STOP, MAX_RUNTIME)
-                self._text(x + 3, _TOP - 14, event.text, _INK if asked else _FAULT)
+                is_late = x > _WIDTH - _RIGHT - 120  # no room on the right
+                self._text(x - 3 if is_late else x + 3, _TOP - 14, event.text, _INK if asked else _FAULT, right=is_late)
 
     def _x(self, moment: float) -> float:
         part = min(max(moment / self._seconds, 0.0), 1.0)

@@ -79,7 +79,7 @@ def rows(result: Result) -> list[Row]:
             host.instance_type,
             host.exit_code,
             tuple(_strips(result, host, begin_s, most)),
-            tuple(_faults(result.events, host.name, begin_s, end_s)),
+            tuple(_faults(result.events, host.name, begin_s, _end_s(result, host, end_s))),
         )
         for host in result.hosts
     ]
@@ -129,6 +129,11 @@ def _strips(result: Result, host: HostResult, begin_s: float, most: dict[str, fl
         top = _rounded(max(min(high, 4 * median), 2 * median, 0.1))
         strips.append(Strip("step", "ms", top, dots=dots, text=(f"median {median:,.1f} ms", f"{len(times):,} steps")))
     return strips
+
+
+def _end_s(result: Result, host: HostResult, otherwise: float) -> float:
+    samples = result.timeline.samples.get(host.name)
+    return samples[-1].time_s if samples else otherwise
 
 
 def _faults(events: Sequence[Event], host: str, begin_s: float, end_s: float) -> list[Fault]:
