@@ -7,7 +7,7 @@ venv=.venv
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 2; }
 
-inputs_digest() { cat requirements/*.txt requirements/install.sh pyproject.toml | sha256sum | cut -d' ' -f1; }
+inputs_digest() { cat requirements/*.txt requirements/*.sh pyproject.toml | sha256sum | cut -d' ' -f1; }
 digest=$(inputs_digest)
 if [ "$(cat $venv/.installed 2>/dev/null)" = "$digest" ] && [ -x $venv/bin/hetero-tfdata ] && $venv/bin/python -c '' 2>/dev/null; then
   exit 0
@@ -40,31 +40,10 @@ say "installing TensorFlow and the tools (about 2 GB on disk)"
 # Compiled once: where PYTHONDONTWRITEBYTECODE is set, importing TensorFlow would take 10 s instead of 3 in every process.
 $venv/bin/uv pip install -q --no-deps --require-hashes --compile-bytecode -r requirements/dev.txt
 
-# --- Horovod: no wheels are published, so it is built here, once per TensorFlow version and interpreter. pip's and uv's own
-# wheel caches know a wheel by its source alone and would hand one built for another TensorFlow on: they are not used. ---
-tensorflow=$($venv/bin/python -c 'from importlib.metadata import version as v; print(v("tensorflow-cpu"))')
-wheels=${XDG_CACHE_HOME:-$HOME/.cache}/hetero-tfdata/horovod-tf$tensorflow-py$version-$(uname -m)
-built=$(ls "$wheels"/horovod-*.whl 2>/dev/null | head -1 || true)
-if [ -z "$built" ]; then
-  mkdir -p "$wheels"
-  building=$(mktemp -d "$wheels/building.XXXXXX")
-  trap 'rm -rf "$building"' EXIT
-  log=$venv/horovod-build.log
-  HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITHOUT_MPI=1 HOROVOD_WITH_GLOO=1 CXX="$compiler" \
-    MAKEFLAGS="-j$(nproc)" $venv/bin/python -m pip wheel --no-deps --no-build-isolation --no-cache-dir --require-hashes \
-    -r requirements/horovod.txt -w "$building" >"$log" 2>&1 &
-  build=$!
-  seconds=0
-  while kill -0 $build 2>/dev/null; do
-    [ $((seconds % 20)) = 0 ] && say "building Horovod for TensorFlow $tensorflow, $seconds s (2 to 5 minutes on 2 cores, once; log: $log)"
-    sleep 1
-    seconds=$((seconds + 1))
-  done
-  wait $build || { tail -25 "$log" >&2; fail "Horovod did not build: the end of $log stands above"; }
-  mv "$building"/horovod-*.whl "$wheels/"
-  built=$(ls "$wheels"/horovod-*.whl | head -1)
-fi
-$venv/bin/uv pip install -q --no-deps --no-cache --reinstall-package horovod "$built"
+# --- Horovod: no wheels are published ---
+. requirements/horovod.sh
+horovod_wheel $venv/bin/python "$compiler" $venv/horovod-build.log "" HOROVOD_WITHOUT_MPI=1
+$venv/bin/uv pip install -q --no-deps --no-cache --reinstall-package horovod "$horovod"
 $venv/bin/uv pip install -q --no-deps --no-build-isolation -e .
 echo "$digest" >$venv/.installed
-say "done: Python $version, TensorFlow $tensorflow, $(basename "$built")"
+say "done: Python $version, TensorFlow $($venv/bin/python -c 'from importlib.metadata import version as v; print(v("tensorflow-cpu"))'), $(basename "$horovod")"
