@@ -5,7 +5,7 @@ PYTHON ?=
 bin := .venv/bin
 demo_data := .cache/photographs
 
-.PHONY: help setup demo test test-faults test-large test-peers test-matrix check lint types layers bench gallery lock clean
+.PHONY: help setup demo test test-faults test-large test-peers test-toolkit test-matrix setup-toolkit check lint types layers bench gallery lock clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -34,6 +34,13 @@ test-large: setup ## a cluster of 16 emulated hosts: start, register, serve, end
 test-peers: setup ## plain tf.data service beside distribute(): what it falls into, and a million rows exactly once
 	@$(bin)/python -m pytest -m peers
 
+setup-toolkit: setup ## what test-toolkit needs under .cache/toolkit: sagemaker-training 5 with a Horovod for MPI, and 4.9
+	@requirements/toolkit/install.sh
+
+test-toolkit: setup-toolkit ## emulate --toolkit with mpirun and sshd, sagemaker-training 5 and 4.9; as root, needs Open MPI
+	@.cache/toolkit/5/bin/python -m pytest -m toolkit tests/toolkit
+	@.cache/toolkit/4.9/bin/python -m pytest -m "toolkit or not toolkit" tests/toolkit tests/cluster/test_toolkit.py
+
 test-matrix: setup ## the tests of the augmentations on TensorFlow 2.12, 2.15 and the newest, each in its own environment
 	@$(bin)/python tests/matrix.py
 
@@ -56,9 +63,11 @@ bench-%: setup
 gallery: setup ## draw every augmentation at three strengths: benchmarks/gallery.png
 	@$(bin)/python benchmarks/gallery.py
 
-lock: setup ## write requirements/dev.txt anew from requirements/dev.in
+lock: setup ## write requirements/dev.txt and requirements/toolkit/*.txt anew from their .in
 	@cd requirements && ../$(bin)/uv pip compile dev.in --override overrides.txt --universal --python-version 3.10 \
 	  --generate-hashes --no-emit-package horovod --no-header -q -o dev.txt
+	@cd requirements/toolkit && for name in 5 4.9; do ../../$(bin)/uv pip compile $$name.in --universal --python-version 3.10 \
+	  --generate-hashes --no-header -q -o $$name.txt; done
 
 clean: ## remove what make made here (the built Horovod stays in the user's cache)
 	@rm -rf .venv .cache out build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

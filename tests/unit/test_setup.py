@@ -55,8 +55,26 @@ def test_no_compiler(clone):
     check_refused(done, clone, "expected a C++ compiler to build Horovod, found /nowhere/g++")
 
 
+def test_no_open_mpi(clone, tmp_path):
+    """What test-toolkit needs is named as Debian packages; PATH has nothing but the script's own tools."""
+    (tmp_path / "bin").mkdir()
+    for tool in ("dirname", "mpirun"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which("dirname"))
+    done = subprocess.run(
+        [shutil.which("bash"), "requirements/toolkit/install.sh"],
+        cwd=clone,
+        env={"PATH": str(tmp_path / "bin"), "SBIN": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "missing Debian packages; install them: apt install libopenmpi-dev openssh-server openssh-client iproute2" in line
+
+
 def test_requirements_have_hashes_and_no_addresses():
-    for path in (ROOT / "requirements").glob("*.txt"):
+    for path in [path for pattern in ("*.txt", "toolkit/*.txt") for path in (ROOT / "requirements").glob(pattern)]:
         text = path.read_text()
         assert "://" not in text, f"{path.name} records an address"
         if path.name != "overrides.txt":
