@@ -60,10 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--source-dir", required=True, metavar="DIR", help="the folder with the entry point; every host gets a copy")
     add(
         "--isolation",
-        default="process",
         metavar="process|namespace",
-        help="process: plain processes, each host with its own ports; namespace: each host has its own network, host name, "
-        "address, /opt/ml and process ids (root, or user namespaces)",
+        help="process (default): plain processes, each host with its own ports; namespace (default with --toolkit): each host "
+        "has its own network, host name, address, /opt/ml and process ids (root, or user namespaces)",
+    )
+    add(
+        "--toolkit",
+        action="store_true",
+        help="each host runs the command train of the installed sagemaker-training, with real mpirun and sshd in the "
+        "distribution's group, instead of our stand-in (namespaces; as root where there is a distribution)",
     )
     add(
         "--scale",
@@ -137,9 +142,10 @@ def run(args: argparse.Namespace) -> int:
         state=args.state,
         timeout_s=args.timeout_s,
         seed=args.seed,
-        isolation=args.isolation,
+        isolation=args.isolation or ("namespace" if args.toolkit else "process"),
         scale=args.scale,
         memory_gib=args.memory_gib,
+        toolkit=args.toolkit,
         stream=sys.stdout,
         faults=args.fault,
         stop_after_s=args.stop_after,

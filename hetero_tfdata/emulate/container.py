@@ -82,6 +82,8 @@ def furnish(space: Space) -> None:
     sources = [(os.open(source, os.O_PATH), target) for source, target in space.binds]
     for folder in space.folders:
         recompose(folder)
+    for number, path in enumerate(space.layers):
+        _cover(path, f"/run/layer-{number}")
     _fresh_sys()
     for source, target in sources:
         syscalls.bind(f"/proc/self/fd/{source}", target)
@@ -114,6 +116,16 @@ def recompose(folder: Folder) -> None:
         os.close(opened[path])
     for name in folder.make:
         os.makedirs(os.path.join(folder.path, name), exist_ok=True)
+
+
+def _cover(path: str, memory: str) -> None:
+    """Puts a layer over a folder, which takes what is changed there."""
+    os.mkdir(memory)
+    syscalls.mount("tmpfs", memory, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
+    changed, work = f"{memory}/changed", f"{memory}/work"
+    for folder in (changed, work):
+        os.mkdir(folder)
+    syscalls.mount("overlay", path, "overlay", 0, f"lowerdir={path},upperdir={changed},workdir={work}")
 
 
 def _fresh_sys() -> None:

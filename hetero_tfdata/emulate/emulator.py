@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
-import os
 import shutil
 import signal
 import sys
-import sysconfig
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from hetero_tfdata.emulate import chart, processes, requirements, summary
+from hetero_tfdata.emulate import assignment, chart, processes, requirements, summary
 from hetero_tfdata.emulate.console import Console
 from hetero_tfdata.emulate.course import Course
 from hetero_tfdata.emulate.faults import Fault, located
@@ -30,10 +28,10 @@ from hetero_tfdata.emulate.signals import caught_signals
 from hetero_tfdata.emulate.state import StateFile
 from hetero_tfdata.emulate.striking import Striker
 from hetero_tfdata.emulate.summary import CHART, TIMELINE, Observed, Result
-from hetero_tfdata.emulate.task import HostTask
 from hetero_tfdata.emulate.timeline import Recorder
+from hetero_tfdata.emulate.toolkit import Toolkit
 from hetero_tfdata.emulate.usage import ProcessTable, Usage
-from hetero_tfdata.emulate.variables import Variables, command_arguments, inherited
+from hetero_tfdata.emulate.variables import Variables
 from hetero_tfdata.errors import ConfigurationError
 
 __all__ = ["run"]
@@ -55,6 +53,7 @@ def run(
     isolation: str = "process",
     scale: float = 0.0,
     memory_gib: float | None = None,
+    toolkit: bool = False,
     stream: TextIO | None = None,
     faults: Sequence[Fault | str] = (),
     stop_after_s: float | None = None,
@@ -79,6 +78,8 @@ def run(
             process ids, as root or where user namespaces are allowed.
         scale: of "namespace": each host gets its instance type's vCPUs and link divided by it; 0: no limits.
         memory_gib: of "namespace": the memory of each host; None: no limit.
+        toolkit: of "namespace": each host runs the command `train` of the installed sagemaker-training, with mpirun and sshd
+            on the hosts of the distribution, instead of our stand-in for it.
         stream: where the hosts' output and the summary are shown; None: nowhere.
         faults: what happens to hosts and when, such as "20s:kill-worker:algo-2"; faults.py has them all.
         stop_after_s: stop the job after so long, as StopTrainingJob does: SIGTERM, and SIGKILL after the grace time.
@@ -93,12 +94,13 @@ def run(
     if not sys.platform.startswith("linux"):
         raise ConfigurationError(f"emulate needs Linux, this is {sys.platform}")
     state_file = StateFile(state)
-    if job.distribution and importlib.util.find_spec("horovod") is None:
+    installed = Toolkit.find(job) if toolkit else None
+    if job.distribution and installed is None and importlib.util.find_spec("horovod") is None:
         raise ConfigurationError(
             "a distribution's ranks are started by horovodrun, which is not installed: "
-            "pip install 'hetero-tfdata[horovod]', or leave --distribution out"
+            "pip install 'hetero-tfdata[horovod]', leave --distribution out, or use mpirun by --toolkit"
         )
-    apart = _isolation(isolation, scale, memory_gib)
+    apart = _isolation(isolation, scale, memory_gib, toolkit)
     course = Course(timeout_s, stop_after_s, max_runtime_s, stop_grace_s, stagger_s)
     hosts = apart.place(job, seed)
     course = replace(course, faults=located(faults, job, hosts, isolation=isolation))
@@ -110,7 +112,7 @@ def run(
                 everyone = {host.name: Variables(job, hosts, host, site.view(host)) for host in hosts}
                 for variables in everyone.values():
                     folder.lay_out(variables)
-                run = _Run(job, hosts, folder, site, course, state_file, stream)
+                run = _Run(job, hosts, folder, site, course, state_file, stream, installed)
                 run.write_state()
             except (OSError, shutil.Error) as error:
                 folder.discard()
@@ -144,9 +146,10 @@ class _Run:
         course: Course,
         state: StateFile,
         stream: TextIO | None,
+        toolkit: Toolkit | None,
     ) -> None:
         self.job, self.hosts, self.folder, self.site, self.state = job, hosts, folder, site, state
-        self.course = course
+        self.course, self.toolkit = course, toolkit
         self.console = Console(stream, hosts, {host.name: folder.log(host.name) for host in hosts})
         self.running: dict[str, RunningHost] = {}
         self.exit_codes: dict[str, int] = {}
@@ -161,31 +164,17 @@ class _Run:
         say("groups: " + ", ".join(groups) + (f" (seed {seed})" if seed is not None else " (assigned at random)"))
         if self.job.distribution:
             total = self.job.processes_per_host * sum(host.group == self.job.distribution for host in self.hosts)
-            say(f"ranks: {total} in {self.job.distribution}, started by horovodrun on {master(self.job, self.hosts)}")
-        for note in self.site.notes():
+            starter = "mpirun" if self.toolkit else "horovodrun"
+            say(f"ranks: {total} in {self.job.distribution}, started by {starter} on {master(self.job, self.hosts)}")
+        for note in [*(self.toolkit.notes() if self.toolkit else ()), *self.site.notes()]:
             say(note)
         say(f"output: {self.folder.path}")
 
     def start(self, host: Host, variables: Variables) -> None:
         """Starts a host, in this thread, with whose life the host's is bound up."""
-        takes_ranks, view = host.group == self.job.distribution, variables.view
-        task = HostTask(
-            host=host.name,
-            command=[sys.executable, self.job.entry_point, *command_arguments(self.job.hyperparameters)],
-            code_dir=str(variables.code_dir),
-            output_dir=str(view.base_dir / "output"),
-            log=view.log,
-            emulator_pid=view.parent_pid,
-            rank_hosts=sorted(other.name for other in self.hosts if other.group == host.group) if takes_ranks else [],
-            processes_per_host=self.job.processes_per_host,
-            sockets=view.sockets,
-            rank_variables=dict(view.rank_variables),
-        )
         filled = any(fault.kind == "disk-full" and fault.host == host.name for fault in self.course.faults)
-        task = replace(task, stop_grace_s=self.course.grace_s, own_disk=filled)
-        environment = _base_environment() | variables.environment()
-        if self.folder.packages.exists():
-            environment |= requirements.variables(self.folder.packages, environment)
+        task = replace(assignment.task(variables, self.toolkit), stop_grace_s=self.course.grace_s, own_disk=filled)
+        environment = assignment.environment(variables, self.toolkit, self.folder.packages)
         self.running[host.name] = self.site.start(host, task, environment)
         self.recorder.sample(host.name, Usage())
         self.recorder.note("started", "started", host.name)
@@ -297,22 +286,13 @@ class _Run:
             running.kill()
 
 
-def _isolation(kind: str, scale: float, memory_gib: float | None) -> Isolation:
+def _isolation(kind: str, scale: float, memory_gib: float | None, toolkit: bool) -> Isolation:
     if kind == "namespace":
-        return NamespaceIsolation(scale, memory_gib)
+        return NamespaceIsolation(scale, memory_gib, toolkit)
+    if kind == "process" and toolkit:
+        raise ConfigurationError("--toolkit needs --isolation namespace: sagemaker-training reads /opt/ml, sshd uses port 22")
     if kind != "process":
         raise ConfigurationError(f"isolation {kind!r} is not offered, expected process or namespace")
     if scale or memory_gib is not None:
         raise ConfigurationError("limits (--scale, --memory-gib) need --isolation namespace: plain processes have none")
     return ProcessIsolation()
-
-
-def _base_environment() -> dict[str, str]:
-    """What every host inherits: the caller's variables, this package importable, TensorFlow less talkative."""
-    environment = inherited(os.environ)
-    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    path = [os.path.abspath(entry) for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    package = str(Path(__file__).resolve().parents[2])
-    if package not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *path):
-        path.append(package)
-    return environment | {"PYTHONPATH": os.pathsep.join(path)}

@@ -1,6 +1,7 @@
-"""One emulated host: `python -m hetero_tfdata.emulate.host FILE`, a stand-in for the container's `train` command.
+"""One emulated host: `python -m hetero_tfdata.emulate.host FILE`.
 
-It plays PID 1 of the host's container: everything started below it stays below it, and ends with it.
+It plays PID 1 of the host's container: everything started below it stays below it, and ends with it. What SageMaker starts
+in a container is the command `train` of sagemaker-training: either this process stands in for it, or it runs it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +42,10 @@ class HostProcess:
         self._telling_lines = ""  # how the log's lines begin that tell why it failed
         self._stop_asked = False
         self._kill_at: float | None = None  # set when the SIGTERM has been passed on
-        # As the toolkit: the job's own modules come first. Not for this process, which a module there could break.
-        path = [task.code_dir, *filter(None, [os.environ.get("PYTHONPATH")])]
+        # The toolkit hands all of its sys.path on, the job's own modules first, then the folder of its command. Not for this
+        # process, which a module there could break.
+        modules = sys.path if getattr(sys.flags, "safe_path", False) else sys.path[1:]  # the first is this program's folder
+        path = [task.code_dir, sysconfig.get_path("scripts"), *modules]
         self._environment = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(path)}
 
     def run(self) -> int:
@@ -49,7 +53,10 @@ class HostProcess:
         self._catch_signals()
         with processes.adopting_orphans():
             try:
-                failure = self._run_ranks() if self._task.rank_hosts else self._run_entry_point()
+                if self._task.is_toolkit:
+                    failure = self._run_toolkit()
+                else:
+                    failure = self._run_ranks() if self._task.rank_hosts else self._run_entry_point()
             except OSError as error:
                 failure = f"InternalError: {error}"
             finally:
@@ -58,6 +65,11 @@ class HostProcess:
 
     def _run_entry_point(self) -> str | None:
         self._start_main(self._task.command, self._environment, self._task.code_dir)
+        self._until(lambda: self._main_ended)
+        return self._failure(_shown(self._task.command), self._main_code)
+
+    def _run_toolkit(self) -> str | None:
+        self._start_main(self._task.command, dict(os.environ), "/")
         self._until(lambda: self._main_ended)
         return self._failure(_shown(self._task.command), self._main_code)
 
@@ -177,7 +189,9 @@ class HostProcess:
         for process in processes.descendants(me) if not self._grace_is_over else ():
             with contextlib.suppress(ProcessLookupError, processes.psutil.NoSuchProcess):
                 process.terminate()
-        deadline = time.monotonic() + _LEFTOVER_GRACE_S
+        # The toolkit dies of a SIGTERM that it does not pass on: what it started has the host's whole grace.
+        whole_grace = self._kill_at if self._task.is_toolkit else None
+        deadline = whole_grace or time.monotonic() + _LEFTOVER_GRACE_S
         while not self._grace_is_over and time.monotonic() < deadline and processes.descendants(me):
             self._tick(0.05)
         processes.kill_until_none(lambda: processes.descendants(me))
@@ -191,11 +205,13 @@ class HostProcess:
 
     def _report(self, failure: str | None) -> int:
         output = Path(self._task.output_dir)
+        if self._stop_asked and failure is not None:
+            return 137 if self._grace_is_over else 143
+        if self._task.is_toolkit:
+            return processes.exit_code(self._main_code) if self._main_code is not None else 1
         if failure is None:
             self._note(output / "success", "")
             return 0
-        if self._stop_asked:
-            return 137 if self._grace_is_over else 143
         reason = failure[: _FAILURE_CHARACTERS // 2]
         self._note(output / "failure", f"{reason}\n{self._last_lines(_FAILURE_CHARACTERS - len(reason) - 1)}")
         self._say(failure)

@@ -17,7 +17,9 @@ from pathlib import Path
 from hetero_tfdata.emulate import disk, processes
 from hetero_tfdata.emulate.cgroups import ControlGroup, Hierarchies
 from hetero_tfdata.emulate.files import RunFolder
+from hetero_tfdata.emulate.gpus import make_folder
 from hetero_tfdata.emulate.hosts import Host, assigned, master
+from hetero_tfdata.emulate.image import Image
 from hetero_tfdata.emulate.isolation import Isolation, RunningHost, Site, start_process
 from hetero_tfdata.emulate.job import Job
 from hetero_tfdata.emulate.limits import MIN_CPUS, Limits
@@ -33,7 +35,7 @@ from hetero_tfdata.errors import ConfigurationError
 __all__ = ["NamespaceIsolation"]
 
 _BASE_DIR = Path("/opt/ml")
-# Where hosts of a distribution meet, on each of them.
+# Where hosts of a distribution meet, on each of them; and commands that the hosts have of their own.
 _SOCKETS = "/run/hetero-tfdata"
 _HOSTS_FILE = "/etc/hosts"
 # Folders that a host has of its own, elsewhere.
@@ -47,8 +49,8 @@ class NamespaceIsolation(Isolation):
 
     hosts_are = "processes in namespaces of their own"
 
-    def __init__(self, scale: float = 0.0, memory_gib: float | None = None) -> None:
-        self._scale, self._memory_gib = scale, memory_gib
+    def __init__(self, scale: float = 0.0, memory_gib: float | None = None, toolkit: bool = False) -> None:
+        self._scale, self._memory_gib, self._toolkit = scale, memory_gib, toolkit
 
     def place(self, job: Job, seed: int | None) -> tuple[Host, ...]:
         """The hosts, each with an address of its own and all of its ports.
@@ -84,7 +86,8 @@ class NamespaceIsolation(Isolation):
             for name, limit in limits.items():
                 if limit.link_gbps is not None:
                     network.limit(name, limit.link_gbps)
-            site = _Site(job, hosts, folder, run, network, groups, limits, privileges)
+            image = Image.make(run.folder / "image", limits, job, privileges) if self._toolkit else None
+            site = _Site(job, hosts, folder, run, network, groups, limits, privileges, image)
             try:
                 yield site
             finally:
@@ -107,11 +110,14 @@ class _Site(Site):
         groups: dict[str, ControlGroup],
         limits: dict[str, Limits],
         privileges: Privileges,
+        image: Image | None,
     ) -> None:
         self._job, self._hosts, self._folder, self._run, self._network = job, hosts, folder, run, network
-        self._groups, self._limits, self._privileges = groups, limits, privileges
+        self._groups, self._limits, self._privileges, self._image = groups, limits, privileges, image
         (run.folder / "sockets").mkdir()
         (run.folder / "hosts").write_text(_hosts_file(hosts))
+        for gpus in {job.gpus_of(group.name) for group in job.groups}:
+            make_folder(run.folder / "sockets" / f"gpus-{gpus}", gpus)
 
     def notes(self) -> list[str]:
         """The limits, the way into a host's network, and whose privileges it takes."""
@@ -131,9 +137,10 @@ class _Site(Site):
             _BASE_DIR,
             log="/proc/1/fd/1",
             sockets=_SOCKETS,
+            programs=f"{_SOCKETS}/gpus-{self._job.gpus_of(host.group)}",
             network_interface=INTERFACE,
             shared_channels=False,
-            variables={"HOSTNAME": host.name},
+            variables={"HOSTNAME": host.name} | (self._image.variables if self._image else {}),
             rank_variables={
                 "HOROVOD_GLOO_RENDEZVOUS_ADDR": next((other.address for other in self._hosts if other.name == leader), ""),
                 "HOROVOD_GLOO_IFACE": INTERFACE,
@@ -184,8 +191,9 @@ class _Site(Site):
             folders=(
                 Folder("/tmp", str(self._tmp(host.name)), 0o1777, needed_below("/tmp", home)),
                 Folder("/dev/shm", mode=0o1777),
-                Folder("/run", keep=needed_below("/run", home), make=(Path(_SOCKETS).name, "lock")),
+                Folder("/run", keep=needed_below("/run", home), make=(Path(_SOCKETS).name, "lock", "sshd")),
                 Folder(str(_BASE_DIR.parent), keep=tuple(opt), make=(_BASE_DIR.name,)),
+                *(self._image.folders(home) if self._image else ()),
             ),
             binds=(
                 (str(base_dir), str(_BASE_DIR)),
@@ -194,9 +202,11 @@ class _Site(Site):
                 (str(self._run.folder / "hosts"), _HOSTS_FILE),
                 (str(self._run.folder / "sockets"), _SOCKETS),
                 *(group.binds if group else ()),
+                *(self._image.binds(host.name) if self._image else ()),
             ),
             output_dir=str(base_dir / "output"),
             read_only=tuple(target for name, target in mounted.items() if channels[name].mode == "FastFile"),
+            layers=self._image.layers if self._image else (),
         )
 
     def remove_tmp(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from hetero_tfdata.emulate import processes
 from hetero_tfdata.emulate.files import RunFolder
+from hetero_tfdata.emulate.gpus import make_folder
 from hetero_tfdata.emulate.hosts import Host, endpoints, place
 from hetero_tfdata.emulate.isolation import Isolation, RunningHost, Site, start_process
 from hetero_tfdata.emulate.job import Job
@@ -22,6 +23,8 @@ from hetero_tfdata.emulate.usage import ProcessTable, Usage
 from hetero_tfdata.emulate.view import HostView
 
 __all__ = ["ProcessIsolation"]
+
+_PROGRAMS = "programs"
 
 
 class ProcessIsolation(Isolation):
@@ -35,7 +38,9 @@ class ProcessIsolation(Isolation):
 
     @contextlib.contextmanager
     def prepared(self, job: Job, hosts: tuple[Host, ...], folder: RunFolder) -> Iterator[Site]:
-        """Makes a folder for the sockets of a distribution's hosts, no more."""
+        """Makes folders: for the sockets of a distribution's hosts, and for each host's own commands."""
+        for host in hosts:
+            make_folder(folder.path / host.name / _PROGRAMS, job.gpus_of(host.group))
         with contextlib.ExitStack() as stack:
             yield _Site(hosts, folder, stack.enter_context(_socket_folder()) if job.distribution else "")
 
@@ -53,6 +58,7 @@ class _Site(Site):
             log=str(self._folder.log(host.name)),
             parent_pid=os.getpid(),
             sockets=self._sockets,
+            programs=str(self._folder.path / host.name / _PROGRAMS),
             variables={
                 "SAGEMAKER_BASE_DIR": str(base_dir),
                 "HETERO_TFDATA_ADDRESSES": json.dumps(endpoints(self._hosts)),

@@ -2,8 +2,8 @@
 
 `mpirun` starts ranks on other hosts through `orted`. Here each host of the distribution group listens on a Unix socket,
 and the proxies, which horovodrun starts on the master, ask the rank's host to run it. So killing a host kills its ranks,
-and a rank sees the files and variables of its own host, and prints to its log. (Under mpirun it sees the master's SM_*
-variables and no SAGEMAKER_BASE_DIR, and prints to the master's log.)
+and a rank sees the files of its own host, and prints to its log. (Under mpirun it prints to the master's.) Its variables
+are mpirun's: SM_* of the master.
 
 As a program: `python -m hetero_tfdata.emulate.ranks SOCKET_FOLDER HOST...` is the proxy.
 """
@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hetero_tfdata.emulate.console import LineSplitter
+from hetero_tfdata.emulate.mpirun import world_variables
 from hetero_tfdata.emulate.task import HostTask
 
 __all__ = ["RankServer", "horovodrun_command", "socket_path"]
@@ -33,13 +34,8 @@ START_TIMEOUT_S = 20 * 60
 _RANK_GRACE_S = 5.0
 # After the first ranks have come and gone: horovodrun may have ended before it started the others.
 _SETTLE_S = 10.0
-# Open MPI's variables that scripts written for SageMaker read, and Horovod's of the same meaning.
-_OPEN_MPI = {
-    "OMPI_COMM_WORLD_RANK": "HOROVOD_RANK",
-    "OMPI_COMM_WORLD_SIZE": "HOROVOD_SIZE",
-    "OMPI_COMM_WORLD_LOCAL_RANK": "HOROVOD_LOCAL_RANK",
-    "OMPI_COMM_WORLD_LOCAL_SIZE": "HOROVOD_LOCAL_SIZE",
-}
+# Horovod's variables, whose meaning is that of Open MPI's.
+_PLACE = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")
 
 
 def socket_path(folder: str, host: str) -> Path:
@@ -194,7 +190,8 @@ class RankServer:
     def _start(self, rank: _Rank, asked: dict[str, str]) -> None:
         """Starts the entry point as a rank, with the variables that horovodrun gave its proxy."""
         rank.number = int(asked["HOROVOD_RANK"])
-        variables = {name: asked[source] for name, source in _OPEN_MPI.items()}
+        place = {name.lower(): int(asked[f"HOROVOD_{name}"]) for name in _PLACE}
+        variables = world_variables(**place, command=self._task.command, folder=self._task.code_dir)
         rank.output, inner = os.pipe()
         try:
             rank.process = subprocess.Popen(

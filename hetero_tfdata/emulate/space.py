@@ -43,6 +43,7 @@ class Space:
         control_groups: the folders of the control groups it belongs to.
         folders: the folders of its own, in order.
         binds: (source on the machine, place on the host), in order, after the folders.
+        layers: folders that the host may change for itself, while the machine's stay as they are.
         output_dir: /opt/ml/output as the machine sees it: where a failure is noted that comes before any mount.
         read_only: those of the places in which nobody can write.
     """
@@ -55,6 +56,7 @@ class Space:
     binds: tuple[tuple[str, str], ...]
     output_dir: str
     read_only: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
 
     def write(self, path: Path) -> None:
         """Writes the file that `read` reads."""
@@ -68,7 +70,7 @@ class Space:
             Folder(**(folder | {name: tuple(folder[name]) for name in ("keep", "make")})) for folder in values["folders"]
         )
         binds = tuple((source, target) for source, target in values["binds"])
-        lists = {name: tuple(values[name]) for name in ("control_groups", "read_only")}
+        lists = {name: tuple(values[name]) for name in ("control_groups", "read_only", "layers")}
         return cls(**(values | {"folders": folders, "binds": binds} | lists))
 
 

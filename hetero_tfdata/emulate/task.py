@@ -24,9 +24,10 @@ class HostTask:
         rank_hosts: the hosts of the distribution group, the master first, if this is one of them; else empty.
         processes_per_host: ranks on each of them.
         sockets: the folder of their sockets.
-        rank_variables: environment variables of the ranks here that replace horovodrun's.
+        rank_variables: environment variables of the ranks here that replace horovodrun's and the host's.
         stop_grace_s: from a SIGTERM to the SIGKILL for what still runs.
         own_disk: whether what it writes is on a disk of its own, which can be full.
+        is_toolkit: the command is the container's own, which starts entry point or ranks and notes how they ended by itself.
     """
 
     host: str
@@ -41,6 +42,7 @@ class HostTask:
     rank_variables: dict[str, str] = dataclasses.field(default_factory=dict)
     stop_grace_s: float = 20.0
     own_disk: bool = False
+    is_toolkit: bool = False
 
     @property
     def is_master(self) -> bool:

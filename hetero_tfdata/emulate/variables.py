@@ -1,7 +1,7 @@
 """What SageMaker and sagemaker-training tell a host: configuration files, SM_* variables, command line.
 
 A stand-in for `sagemaker_training.environment.Environment`, whose names and formats it reproduces without importing it:
-that package brings boto3 and creates folders. tests/unit/test_emulate_variables.py holds the two against each other.
+that package brings boto3 and creates folders. tests/cluster/test_toolkit.py holds the two against each other.
 """
 
 from __future__ import annotations
@@ -85,17 +85,18 @@ class Variables:
         }
         return {key: json.dumps(value) for key, value in values.items()}
 
+    def container(self) -> dict[str, str]:
+        """What SageMaker and the image tell the container."""
+        return {**self.view.variables, "TRAINING_JOB_NAME": self.job.name, "PYTHONUNBUFFERED": "1"}
+
     def environment(self) -> dict[str, str]:
-        """SM_* and the other variables of the entry point; PYTHONPATH is the host process's to extend."""
-        told = {
-            **self.view.variables,
-            "SAGEMAKER_JOB_NAME": self.job.name,
-            "SAGEMAKER_REGION": "",
-            "TRAINING_JOB_NAME": self.job.name,
-            "CURRENT_HOST": self.host.name,
-            "PYTHONUNBUFFERED": "1",
-        }
-        return {f"SM_{key.upper()}": _format(value) for key, value in self._toolkit_variables().items()} | told
+        """The container's variables and what the toolkit adds; PYTHONPATH is the host process's to extend."""
+        told = {"SAGEMAKER_JOB_NAME": self.job.name, "SAGEMAKER_REGION": "", "CURRENT_HOST": self.host.name}
+        return self.container() | told | self.toolkit()
+
+    def toolkit(self) -> dict[str, str]:
+        """SM_*, which are those of the entry point; mpirun hands its own host's to all ranks."""
+        return {f"SM_{key.upper()}": _format(value) for key, value in self._toolkit_variables().items()}
 
     def _toolkit_variables(self) -> dict[str, Any]:
         properties = self._toolkit_properties()
@@ -178,9 +179,8 @@ class Variables:
             "module_dir": str(self.code_dir),
             "module_name": job.entry_point.removesuffix(".py"),
             "network_interface_name": config["network_interface_name"],
-            # The toolkit says multiprocessing.cpu_count(); what a process may really use is its affinity mask.
-            "num_cpus": len(os.sched_getaffinity(0)),
-            # What the instance type has: the toolkit asks nvidia-smi, and this machine has none of its GPUs.
+            "num_cpus": os.cpu_count(),  # the machine's, as the toolkit says it: more than an affinity mask may allow
+            # What the instance type has: the toolkit asks nvidia-smi, which gpus.py has the host say.
             "num_gpus": job.gpus_of(self.host.group),
             "num_neurons": 0,
             "output_data_dir": str(base / "output" / "data"),

@@ -18,6 +18,7 @@ class HostView:
         log: the file of what they print.
         parent_pid: what its first process sees as its parent.
         sockets: the folder in which the hosts of a distribution meet; empty without one.
+        programs: the folder of its own commands, which comes first in PATH: nvidia-smi.
         network_interface: the interface to the other hosts.
         shared_channels: a channel is told by its folder on the machine, the only path that is the same on every host; else
             it is mounted below /opt/ml, as on SageMaker.
@@ -29,6 +30,7 @@ class HostView:
     log: str = ""
     parent_pid: int = 0
     sockets: str = ""
+    programs: str = ""
     network_interface: str = "lo"
     shared_channels: bool = True
     variables: Mapping[str, str] = field(default_factory=dict)
