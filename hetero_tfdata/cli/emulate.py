@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="with namespaces: each host gets its instance type's vCPUs and link divided by S (default: 0, no limits)",
     )
+    add("--link-scale", type=float, metavar="S", help="divide the links by this instead (default: the scale)")
     add("--memory-gib", type=float, metavar="N", help="with namespaces: memory of each host (default: no limit)")
     add(
         "--fault",
@@ -144,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         isolation=args.isolation or ("namespace" if args.toolkit else "process"),
         scale=args.scale,
+        link_scale=args.link_scale,
         memory_gib=args.memory_gib,
         toolkit=args.toolkit,
         stream=sys.stdout,

@@ -52,6 +52,7 @@ def run(
     seed: int | None = None,
     isolation: str = "process",
     scale: float = 0.0,
+    link_scale: float | None = None,
     memory_gib: float | None = None,
     toolkit: bool = False,
     stream: TextIO | None = None,
@@ -77,6 +78,7 @@ def run(
         isolation: "process": plain processes; "namespace": each host has its own network, host name, address, /opt/ml and
             process ids, as root or where user namespaces are allowed.
         scale: of "namespace": each host gets its instance type's vCPUs and link divided by it; 0: no limits.
+        link_scale: of "namespace": what links are divided by instead.
         memory_gib: of "namespace": the memory of each host; None: no limit.
         toolkit: of "namespace": each host runs the command `train` of the installed sagemaker-training, with mpirun and sshd
             on the hosts of the distribution, instead of our stand-in for it.
@@ -100,7 +102,7 @@ def run(
             "a distribution's ranks are started by horovodrun, which is not installed: "
             "pip install 'hetero-tfdata[horovod]', leave --distribution out, or use mpirun by --toolkit"
         )
-    apart = _isolation(isolation, scale, memory_gib, toolkit)
+    apart = _isolation(isolation, scale, memory_gib, link_scale, toolkit)
     course = Course(timeout_s, stop_after_s, max_runtime_s, stop_grace_s, stagger_s)
     hosts = apart.place(job, seed)
     course = replace(course, faults=located(faults, job, hosts, isolation=isolation))
@@ -286,13 +288,15 @@ class _Run:
             running.kill()
 
 
-def _isolation(kind: str, scale: float, memory_gib: float | None, toolkit: bool) -> Isolation:
+def _isolation(kind: str, scale: float, memory_gib: float | None, link_scale: float | None, toolkit: bool) -> Isolation:
     if kind == "namespace":
-        return NamespaceIsolation(scale, memory_gib, toolkit)
+        return NamespaceIsolation(scale, memory_gib, link_scale, toolkit)
     if kind == "process" and toolkit:
         raise ConfigurationError("--toolkit needs --isolation namespace: sagemaker-training reads /opt/ml, sshd uses port 22")
     if kind != "process":
         raise ConfigurationError(f"isolation {kind!r} is not offered, expected process or namespace")
-    if scale or memory_gib is not None:
-        raise ConfigurationError("limits (--scale, --memory-gib) need --isolation namespace: plain processes have none")
+    if scale or memory_gib is not None or link_scale is not None:
+        raise ConfigurationError(
+            "limits (--scale, --link-scale, --memory-gib) need --isolation namespace: plain processes have none"
+        )
     return ProcessIsolation()

@@ -30,14 +30,19 @@ class Limits:
     memory_bytes: int | None = None
 
     @classmethod
-    def of(cls, instance_type: str, scale: float, memory_gib: float | None = None) -> Limits:
+    def of(cls, instance_type: str, scale: float, memory_gib: float | None = None, link_scale: float | None = None) -> Limits:
         """The limits of an instance type at a scale (real vCPUs per emulated core); 0 limits neither CPUs nor link.
+
+        The link is divided by the scale as well, or by `link_scale`: where a core here does the work of more or fewer vCPUs
+        than the scale says, links keep step with the work only at a scale of their own.
 
         Raises:
             ConfigurationError: the scale can't be, or the type's CPUs or link are not known.
         """
         if not (scale >= 0 and math.isfinite(scale)):
             raise ConfigurationError(f"expected a scale of 0 (no limits) or more, got {scale:g}")
+        if link_scale is not None and not (scale > 0 and link_scale > 0 and math.isfinite(link_scale)):
+            raise ConfigurationError(f"expected a link scale of more than 0 beside a scale, got {link_scale:g} and {scale:g}")
         if memory_gib is not None and not (memory_gib > 0 and math.isfinite(memory_gib)):
             raise ConfigurationError(f"expected a memory limit of more than 0 GiB, got {memory_gib:g}")
         memory = None if memory_gib is None else int(memory_gib * _GIB)
@@ -55,7 +60,7 @@ class Limits:
                 f"scale {scale:g} leaves {instance_type} ({facts.vcpu} vCPUs) {cpus:.3f} cores; "
                 f"expected at least {MIN_CPUS:g}, a scale of at most {facts.vcpu / MIN_CPUS:g}"
             )
-        return cls(cpus, facts.baseline_gbps / scale, memory)
+        return cls(cpus, facts.baseline_gbps / (link_scale or scale), memory)
 
     def __str__(self) -> str:
         """Such as "1 core, 0.35 Gbit/s"; empty without limits."""

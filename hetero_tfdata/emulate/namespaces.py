@@ -49,8 +49,14 @@ class NamespaceIsolation(Isolation):
 
     hosts_are = "processes in namespaces of their own"
 
-    def __init__(self, scale: float = 0.0, memory_gib: float | None = None, toolkit: bool = False) -> None:
-        self._scale, self._memory_gib, self._toolkit = scale, memory_gib, toolkit
+    def __init__(
+        self,
+        scale: float = 0.0,
+        memory_gib: float | None = None,
+        link_scale: float | None = None,
+        toolkit: bool = False,
+    ) -> None:
+        self._scale, self._memory_gib, self._link_scale, self._toolkit = scale, memory_gib, link_scale, toolkit
 
     def place(self, job: Job, seed: int | None) -> tuple[Host, ...]:
         """The hosts, each with an address of its own and all of its ports.
@@ -94,7 +100,7 @@ class NamespaceIsolation(Isolation):
                 site.remove_tmp()
 
     def _limits(self, instance_type: str) -> Limits:
-        return Limits.of(instance_type, self._scale, self._memory_gib)
+        return Limits.of(instance_type, self._scale, self._memory_gib, self._link_scale)
 
 
 class _Site(Site):

@@ -158,7 +158,7 @@ def test_gpus_are_those_of_the_instance_type_or_what_was_said(source: Path) -> N
         (["--distribution", "gppu"], "did you mean gpu?"),
         (["--processes-per-host", "2"], "--processes-per-host needs --distribution"),
         (["--isolation", "docker"], "isolation 'docker' is not offered, expected process or namespace"),
-        (["--scale", "72"], "limits (--scale, --memory-gib) need --isolation namespace"),
+        (["--scale", "72"], "limits (--scale, --link-scale, --memory-gib) need --isolation namespace"),
         (["--isolation", "namespace", "--scale", "-1"], "expected a scale of 0 (no limits) or more, got -1"),
         (["--timeout-s", "0"], "expected a time limit of more than 0 seconds"),
         (["--stagger", "-1"], "expected a stagger of 0 seconds or more, got -1"),
