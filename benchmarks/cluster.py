@@ -1,0 +1,177 @@
+"""The published comparison as a scale model: what a heterogeneous cluster gains, measured on an emulated one.
+
+    make bench-cluster
+    python benchmarks/cluster.py --only driving --rounds 3
+
+No GPU is used: the accelerator is a sleep of the length that WORKLOADS.md gives for it, at both floors, alone and after the
+client's real work of copying and casting the batch. Everything else is real: hosts with network, CPU quota (vCPUs / scale) and
+link rate, tf.data service, images. One client process plays all ranks of the training host, because eight idle TensorFlow
+processes would use up a good part of a scaled host. The images of a step follow from the published homogeneous step, which
+the published graph has to reach; link rates are divided by (real images / images of the model) a step, so that a link is as
+busy as the real one.
+
+Writes out/bench/cluster.json and cluster.png. As root, or where user namespaces are allowed. About forty minutes on two CPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from augmentation import photographs, report
+from clustering import tables
+from clustering.cases import WORKLOADS, Case, Workload
+from clustering.jobs import measure
+
+CACHE = photographs.ROOT / ".cache/bench"
+OUT = photographs.ROOT / "out/bench"
+WORK = ("sleep", "copy")
+FRAMES = 64
+_FIRST_GUESS = {"driving": 8, "cifar": 200, "mnist": 1000}
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    names = [workload.name for workload in WORKLOADS]
+    parser = argparse.ArgumentParser(prog="cluster.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", choices=names, help="of the workloads, this one; may be repeated")
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="runs of each case (%(default)s)")
+    parser.add_argument("--steps", type=int, default=60, metavar="N", help="measured in each phase of a run (%(default)s)")
+    options = parser.parse_args(argv)
+    if options.rounds < 1 or options.steps < 10:
+        parser.error("--rounds, --steps: expected at least 1 round of at least 10 steps")
+    options.only = tuple(dict.fromkeys(options.only or names))
+    return options
+
+
+def say(line: str) -> None:
+    """A line of progress, on standard error."""
+    print(f"bench-cluster: {line}", file=sys.stderr, flush=True)
+
+
+class Model:
+    """A workload at its scale: calibrated, then measured."""
+
+    def __init__(self, workload: Workload, options: argparse.Namespace) -> None:
+        self.workload, self.steps, self.rounds = workload, options.steps, options.rounds
+        self.batch = _FIRST_GUESS[workload.name]
+        self.floors_ms = workload.floors_ms
+
+    def calibrate(self) -> dict[str, float]:
+        """Sets images a step, or the accelerator's time, from the homogeneous job's CPU-bound step."""
+        case = Case(self.workload.calibration, "plain", 0)
+        found = self._run(case, floors_ms=(0.0,), work="sleep")[0.0, "sleep"]
+        per_image_ms = found["step_ms"] / self.batch
+        if self.workload.vcpus is not None:
+            # the training host alone reaches only its share of the vCPUs that the accelerators ask for
+            share = self._vcpus() / self.workload.vcpus
+            self.floors_ms = (round(share * found["step_ms"], 1),)
+        else:
+            assert self.workload.published is not None
+            self.batch = round(self.workload.published.homogeneous_ms / per_image_ms)
+        return {"ms_per_image_homogeneous": per_image_ms, "images_per_step": self.batch, "floors_ms": list(self.floors_ms)}
+
+    def measure(self) -> list[dict[tuple[float, str], dict[str, Any]]]:
+        """For each case the medians over the rounds; rounds go through all cases in turn."""
+        rounds: list[list[dict[tuple[float, str], dict[str, Any]]]] = []
+        for number in range(self.rounds):
+            cases = list(enumerate(self.workload.cases))
+            turn = {}
+            for place, case in cases if number % 2 == 0 else reversed(cases):
+                say(f"{self.workload.name}: round {number + 1} of {self.rounds}, {tables.label(self.workload, case)}")
+                turn[place] = self._run(case, floors_ms=self.floors_ms, work=",".join(WORK))
+            rounds.append([turn[place] for place, _ in cases])
+        return [_medians([one[place] for one in rounds]) for place in range(len(self.workload.cases))]
+
+    def _run(self, case: Case, *, floors_ms: Sequence[float], work: str) -> dict[tuple[float, str], dict[str, Any]]:
+        found = measure(
+            self.workload,
+            case,
+            batch=self.batch,
+            floors_ms=floors_ms,
+            work=work,
+            steps=self.steps,
+            frames=CACHE / "photographs" / photographs.FRAMES,
+            output=CACHE / "cluster" / f"{self.workload.name}-{case.graph}-{case.feed}-{case.data_hosts}",
+        )
+        return {(phase["floor_ms"], phase["work"]): phase for phase in found["phases"]}
+
+    def _vcpus(self) -> int:
+        from hetero_tfdata.cluster.instances import instance
+
+        facts = instance(self.workload.train_type)
+        assert facts is not None
+        assert facts.vcpu is not None
+        return facts.vcpu
+
+
+def _medians(runs: Sequence[dict[tuple[float, str], dict[str, Any]]]) -> dict[tuple[float, str], dict[str, Any]]:
+    merged = {}
+    for phase, first in runs[0].items():
+        figures = {name: statistics.median(run[phase][name] for run in runs) for name in ("step_ms", "input_wait_ms")}
+        groups = first.get("cpu_of_quota", {})
+        cores = {group: statistics.median(run[phase]["cpu_of_quota"][group] for run in runs) for group in groups}
+        merged[phase] = {**figures, "cpu_of_quota": cores, "step_ms_rounds": [run[phase]["step_ms"] for run in runs]}
+    return merged
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints, writes. Its exit code."""
+    options = parse(argv)
+    started = time.monotonic()
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    photographs.make_frames(CACHE / "photographs" / photographs.FRAMES, FRAMES)
+    result: dict[str, Any] = {
+        "benchmark": "cluster",
+        "command": shlex.join(["python", "benchmarks/cluster.py", *arguments]) if arguments else "make bench-cluster",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": report.machine(),
+        "rounds": options.rounds,
+        "accelerator": "a sleep; no GPU is used",
+        "workloads": {},
+    }
+    charts = []
+    for workload in WORKLOADS:
+        if workload.name not in options.only:
+            continue
+        model = Model(workload, options)
+        say(f"{workload.name}: calibrating")
+        calibration = model.calibrate()
+        say(f"{workload.name}: {calibration}")
+        measured = model.measure()
+        parts = []
+        for floor_ms in model.floors_ms:
+            for work in WORK:
+                found = tables.rows(workload, measured, floor_ms, work)
+                parts.append({"floor_ms": floor_ms, "work": work, "rows": found})
+                how = "pure sleep" if work == "sleep" else "after copying and casting the batch"
+                print(f"\n{workload.title}. Emulated accelerator, no GPU: {floor_ms:g} ms a step, {how}")
+                print(f"1:{workload.scale:g}, {model.batch} images a step, {workload.data_type} and {workload.train_type}")
+                print(tables.render(workload, found))
+            slept = next(part for part in parts if part["floor_ms"] == floor_ms and part["work"] == "sleep")
+            bars = {row["case"]: (row["step_ms"], row["feed"] == "ours") for row in slept["rows"]}
+            old = {row["case"]: (row["step_ms"], False) for row in tables.published_rows(workload)}
+            charts.append((f"{workload.title}, accelerator {floor_ms:g} ms", {**old, **bars}))
+        result["workloads"][workload.name] = {
+            "title": workload.title,
+            "scale": workload.scale,
+            **calibration,
+            "published": tables.published_rows(workload),
+            "parts": parts,
+        }
+    result["took_s"] = round(time.monotonic() - started)
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "cluster.json").write_text(json.dumps(result, indent=1) + "\n")
+    report.bars(charts, "ms a step; no GPU is used, the accelerator is a sleep").save(OUT / "cluster.png", optimize=True)
+    print(f"\nwritten to {OUT.relative_to(photographs.ROOT)}/cluster.json and cluster.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

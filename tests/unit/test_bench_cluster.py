@@ -1,0 +1,80 @@
+"""The arithmetic of make bench-cluster: prices, gains, what the scale model is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch) -> SimpleNamespace:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from clustering import cases, tables
+
+    import cluster
+
+    return SimpleNamespace(cluster=cluster, cases=cases, tables=tables)
+
+
+def workload(bench, name: str):
+    return next(one for one in bench.cases.WORKLOADS if one.name == name)
+
+
+def figures(step_ms: float) -> dict:
+    return {(64.0, "sleep"): {"step_ms": step_ms, "input_wait_ms": step_ms - 64, "cpu_of_quota": {"dnn_group": 0.9}}}
+
+
+def test_the_published_clusters_cost_what_was_published(bench):
+    cifar, mnist = workload(bench, "cifar"), workload(bench, "mnist")
+    assert [bench.cases.usd_per_hour(cifar, count, "2022") for count in (0, 2)] == pytest.approx([37.688, 45.032])
+    assert [bench.cases.usd_per_hour(mnist, count, "2022") for count in (0, 1)] == pytest.approx([3.825, 5.661])
+    # nobody publishes today's price of the ml.p3.2xlarge
+    assert bench.cases.usd_per_hour(mnist, 1, "2026-09") is None
+
+
+def test_the_published_rows_are_the_published_table(bench):
+    homogeneous, heterogeneous = bench.tables.published_rows(workload(bench, "cifar"))
+    assert homogeneous["usd_per_100_steps_2022"] == pytest.approx(0.201, abs=5e-4)
+    assert heterogeneous["usd_per_100_steps_2022"] == pytest.approx(0.108, abs=5e-4)
+    assert heterogeneous["gain_2022"] == pytest.approx(
+        1 - heterogeneous["usd_per_100_steps_2022"] / homogeneous["usd_per_100_steps_2022"], abs=6e-3
+    )
+
+
+def test_gains_are_against_the_first_case_and_follow_from_steps_and_prices(bench):
+    cifar = workload(bench, "cifar")
+    measured = [figures(192.0), *(figures(86.0) for _ in cifar.cases[1:])]
+    rows = bench.tables.rows(cifar, measured, 64.0, "sleep")
+    assert rows[0]["gain_2022"] == 0
+    two_hosts = next(row for row in rows if row["data_hosts"] == 2)
+    assert two_hosts["gain_2022"] == pytest.approx(1 - 45.032 * 86 / (37.688 * 192))
+    assert two_hosts["utilisation"] == pytest.approx(64 / 86)
+    text = bench.tables.render(cifar, rows)
+    assert "1 p4d, PUBLISHED" in text
+    assert "1 p4d + 2 c5.18xlarge, published graph, tf.data service as published" in text
+
+
+def test_medians_are_taken_phase_by_phase(bench):
+    runs = [{**figures(step)} for step in (70.0, 90.0, 66.0)]
+    merged = bench.cluster._medians(runs)[64.0, "sleep"]
+    assert merged["step_ms"] == 70.0
+    assert merged["step_ms_rounds"] == [70.0, 90.0, 66.0]
+    assert merged["cpu_of_quota"] == {"dnn_group": 0.9}
+
+
+def test_every_case_has_a_graph_of_the_job(bench):
+    text = (BENCHMARKS / "clustering/job/graphs.py").read_text()
+    for one in bench.cases.WORKLOADS:
+        for case in one.cases:
+            assert f"def {case.graph}(" in text
+
+
+def test_the_command_line_takes_whole_workloads(bench, capsys):
+    assert bench.cluster.parse([]).only == ("driving", "cifar", "mnist")
+    with pytest.raises(SystemExit):
+        bench.cluster.parse(["--rounds", "0"])
+    assert "expected at least 1 round" in capsys.readouterr().err
