@@ -5,7 +5,7 @@ from a full buffer. So the dataset says it itself, in records on a file in memor
 
     b  a heartbeat, from the iterator's first element to its destruction, whatever it waits for
     a  it asks the service for an element
-    g  it got it, and how many rows it has
+    g  it got it, and how many rows it has where it is a batch
     e  an iterator that asked got the end (no number: what comes after the last element doesn't know it)
 
 An iterator waits if it asked for more than it got and its heart beats. A training that pauses fills its buffers and asks no
@@ -88,8 +88,8 @@ class Pulse:
 
         @tf.autograph.experimental.do_not_convert
         def got(number: tf.Tensor, *element: Any) -> Any:
-            rows = tf.strings.as_string(rows_of(element[0])) if self._in_batches else tf.constant("1")
-            with tf.control_dependencies([self._record("g", tf.strings.join([number, " ", rows]))]):
+            rows = [" ", tf.strings.as_string(rows_of(element[0]))] if self._in_batches else []
+            with tf.control_dependencies([self._record("g", number, *rows)]):
                 return tf.nest.map_structure(tf.identity, element[0], expand_composites=True)
 
         nothing = dataset.take(0)
@@ -122,8 +122,8 @@ class Pulse:
             self._take(time.monotonic())
             return [replace(one) for one in self._passes.values()]
 
-    def _record(self, kind: str, number: tf.Tensor) -> tf.Tensor:
-        line = tf.strings.join([kind, number, "\n"])
+    def _record(self, kind: str, number: tf.Tensor, *more: Any) -> tf.Tensor:
+        line = tf.strings.join([kind, number, *more, "\n"])
         # the raw operation: tf.print would format its arguments anew for each element
         written = tf.raw_ops.PrintV2(input=line, output_stream=f"file:///proc/self/fd/{self._file}", end="")
         with tf.control_dependencies([written]):
@@ -157,7 +157,7 @@ class Pulse:
             else:
                 iterator.asked_at = None
                 iterator.reads.elements += 1
-                iterator.reads.rows += int(rows)
+                iterator.reads.rows += int(rows or 1)
         self._free()
 
     def _end(self) -> None:
