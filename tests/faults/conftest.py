@@ -54,7 +54,7 @@ class FragileService:
                     return len(client.workers()) == 2
                 return False
 
-            wait_for(both, 60, "two workers to register")
+            wait_for(both, 120, "two workers to register")
 
     def kill(self, number: int) -> None:
         """0 is the dispatcher, 1 and 2 are the workers."""
