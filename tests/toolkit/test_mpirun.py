@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,11 +41,6 @@ if os.environ["SM_CURRENT_INSTANCE_GROUP"] == "dnn_group":
 
 def of_group(result: Result, group: str) -> list[str]:
     return [host.name for host in result.hosts if host.group == group]
-
-
-def ssh_and_mpirun() -> set[int]:
-    """This machine's processes of that kind, its own included."""
-    return {process.pid for process in psutil.process_iter() if process.name() in ("sshd", "ssh", "orted", "mpirun")}
 
 
 def log(result: Result, host: str) -> str:
@@ -124,19 +121,34 @@ def test_a_training_that_raises_ends_the_data_hosts(emulate: Callable[..., Resul
 
 @pytest.mark.timeout(600)
 def test_a_stopped_run_leaves_nothing_of_mpirun_and_ssh(emulate: Callable[..., Result]) -> None:
-    before = ssh_and_mpirun()
+    seen: dict[str, set[psutil.Process]] = {"sshd": set(), "mpirun": set(), "orted": set()}
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(1):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    seen.get(process.name(), set()).add(process)
+
     script = """
 import time
 print("up", flush=True)
 time.sleep(300)
 """
-    result = emulate(
-        script, Group("dnn_group", "ml.p3.2xlarge", 2), distribution="dnn_group", processes_per_host=2, timeout_s=45
-    )
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    dnn = Group("dnn_group", "ml.p3.2xlarge", 2)
+    try:
+        result = emulate(script, dnn, distribution="dnn_group", processes_per_host=2, timeout_s=45)
+    finally:
+        ended.set()
+        watcher.join()
     assert result.ended_by == "time limit"
     assert [host.exit_code for host in result.hosts] == [143, 143]
     assert log(result, "algo-1").count("<stdout>:up") == 4
-    assert ssh_and_mpirun() <= before
+    for name, processes in seen.items():
+        assert processes, f"{name} was not seen"
+        assert not [process for process in processes if process.is_running()]
 
 
 HOROVOD = """
