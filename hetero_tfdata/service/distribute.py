@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import collections
 import dataclasses
 import logging
@@ -292,8 +291,7 @@ def _watched(
             extent = dataclasses.replace(extent, rows=None)
         launched = bool(os.environ.get(LAUNCHED_VARIABLE)) and cluster.dispatcher_host is not None
         account = Account(name, pulse, extent, cluster.ranks, cluster.leader_host if launched else None, own_servers())
-        stream.beside = account.look
-        atexit.register(account.close)
+        stream.beside, stream.at_end = account.look, account.close
     watch(stream)
     return pulse.attach(dataset)
 

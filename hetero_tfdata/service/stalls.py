@@ -17,6 +17,7 @@ on standard error and in the failure file.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import logging
@@ -46,6 +47,7 @@ NEXT_WORD_S = 30.0
 # Between the exception in the main thread and the end of the process, for who catches it to write a checkpoint.
 _GRACE_S = 10.0
 _POLL_S = 1.0
+_LAST_LOOK_S = 10.0  # longer than a call to a host takes at most
 _SAMPLE_S = 2.0  # between the two looks at the workers' CPU seconds
 _STATUS_TIMEOUT_S = 3.0
 # An idle worker process uses 0.01 CPUs for its heartbeats (measured, TF 2.15.1).
@@ -88,6 +90,7 @@ class Stream:
         timeout_s: how long an iterator may wait for a reason other than slowness.
         note: a sentence that belongs to each diagnosis.
         beside: called by the watching thread about once a second.
+        at_end: called when the process ends, after the last of those.
     """
 
     name: str
@@ -97,6 +100,7 @@ class Stream:
     timeout_s: float
     note: str = ""
     beside: Callable[[], None] = lambda: None
+    at_end: Callable[[], None] = lambda: None
     _waited_s: dict[str, float] = field(default_factory=dict)
     _next_word_s: dict[str, float] = field(default_factory=dict)
     _stalled_since_s: dict[str, float] = field(default_factory=dict)
@@ -139,6 +143,7 @@ def watch(stream: Stream) -> None:
         if _thread is None:
             _thread = threading.Thread(target=_watch, name="hetero-tfdata-stalls", daemon=True)
             _thread.start()
+            atexit.register(_stop)
 
 
 def diagnose(service: str, hosts: Sequence[Host], *, sleep: Callable[[float], None] = time.sleep) -> Diagnosis:
@@ -227,10 +232,23 @@ _lock = threading.Lock()
 _thread: threading.Thread | None = None
 
 
+_stopped = threading.Event()
+
+
+def _stop() -> None:
+    """At the end of the process: the thread first. It looks at the other threads' frames; one that it holds last may hold the last
+    iterator, and an iterator that is destroyed outside of the main thread while the interpreter goes aborts the process
+    ("FATAL: exception not rethrown", TF 2.15.1, after a training that had succeeded)."""
+    _stopped.set()
+    if _thread is not None:
+        _thread.join(_LAST_LOOK_S)
+    for stream in _streams:
+        stream.at_end()
+
+
 def _watch() -> None:
     blocked = Blocked()
-    while True:
-        time.sleep(_POLL_S)
+    while not _stopped.wait(_POLL_S):
         with _lock:
             streams = list(_streams)
         for stream in streams:
