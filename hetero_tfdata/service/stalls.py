@@ -236,9 +236,9 @@ _stopped = threading.Event()
 
 
 def _stop() -> None:
-    """At the end of the process: the thread first. It looks at the other threads' frames; one that it holds last may hold the last
-    iterator, and an iterator that is destroyed outside of the main thread while the interpreter goes aborts the process
-    ("FATAL: exception not rethrown", TF 2.15.1, after a training that had succeeded)."""
+    """At the end of the process: the thread first. It holds frames of other threads, and through them iterators; one that is
+    destroyed outside of the main thread while the interpreter goes aborts the process ("FATAL: exception not rethrown", TF
+    2.15.1, after a training that had succeeded)."""
     _stopped.set()
     if _thread is not None:
         _thread.join(_LAST_LOOK_S)
