@@ -58,7 +58,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a number of images cost: CPU seconds (user + system, all threads), wall seconds, most memory (turns.py)."""
+    """What a number of images cost: CPU seconds (user + system, all threads), wall seconds, largest resident size meanwhile."""
 
     images: int
     cpu_s: float

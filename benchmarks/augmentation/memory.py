@@ -1,8 +1,8 @@
 """Peak memory of the presets, in batches of their output above the same input merely batched.
 
 A process of its own for each preset, for its input alone, and for each of two batch sizes; its largest resident size over some
-batches once it is warm, mapped files left out. Graphs and the code that XLA makes of them do not grow with the batch: the slope
-between the two sizes is what the preset holds in batches, and what remains is given as fixed MiB.
+batches once it is warm. XLA's code and the libraries do not grow with the batch: the slope between the two sizes is what the
+preset holds in batches, and what remains is given as fixed MiB.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The contender's side of the pipe: pulls batches when asked and says what that cost. Standard library only.
 
 A line in, `{"batches": n}`; a line out, `{"images": ..., "cpu_s": ..., "wall_s": ..., "peak_kib": ...}`. CPU seconds are
-user + system of all threads of this process, the peak is its largest resident size during the turn, mapped files left out.
+user + system of all threads of this process, the peak is its largest resident size during the turn.
 """
 
 from __future__ import annotations
@@ -50,8 +50,6 @@ def _forget_peak() -> None:
 
 
 def _peak_kib() -> int:
-    """The largest resident size since then, VmHWM, without the pages of mapped files, which do not go away again: the code of
-    TensorFlow that a graph is the first to use (43 MiB for driving_train) belongs to every process of the machine."""
+    """The largest resident size since then, VmHWM."""
     with open("/proc/self/status", encoding="ascii") as status:
-        sizes = {line.split(":")[0]: int(line.split()[1]) for line in status if line.endswith("kB\n")}
-    return sizes["VmHWM"] - sizes["RssFile"]
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))

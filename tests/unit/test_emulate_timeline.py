@@ -11,7 +11,8 @@ import pytest
 from hetero_tfdata.emulate.timeline import Recorder, Sample, Step, Timeline, read_steps
 from hetero_tfdata.emulate.usage import ProcessTable, Usage, link_bytes
 
-BUSY = "import time\nwhile time.process_time() < 0.5: pass\n"
+# A tenth more than is asked for: the kernel cuts each of the four counters that are added up to whole ticks of 10 ms.
+BUSY = "import time\nwhile time.process_time() < 0.6: pass\n"
 
 
 def test_a_counter_grows_evenly_between_samples_and_stays_after_the_last() -> None:
@@ -63,7 +64,7 @@ def test_the_cpu_time_of_a_tree_has_that_of_ended_children() -> None:
     with process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert 0.4 <= ProcessTable().cpu_s(process.pid) < 3.0, "the kernel counts in ticks of its own"
+        assert 0.5 <= ProcessTable().cpu_s(process.pid) < 3.0
         process.kill()
     assert ProcessTable().cpu_s(process.pid) == 0.0
 
