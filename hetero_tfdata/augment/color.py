@@ -14,15 +14,13 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from hetero_tfdata.augment.bands import in_bands, on_rows, one_by_one
 from hetero_tfdata.augment.color_kernels import (
     auto_contrast_rows,
     brightness_and_contrast_rows,
     contrast_rows,
     equalize_rows,
     hue_rows,
-    in_bands,
-    on_rows,
-    one_by_one,
     saturation_rows,
     sharpness_rows,
 )

@@ -5,13 +5,10 @@ Compiled over whole rows (see `to_rows`). Figures: us an image of 224x224x3, one
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
-from hetero_tfdata.augment.op import Batch, compiled, from_rows, to_rows
+from hetero_tfdata.augment.op import compiled
 
 __all__ = [
     "VALUES",
@@ -20,9 +17,6 @@ __all__ = [
     "contrast_rows",
     "equalize_rows",
     "hue_rows",
-    "in_bands",
-    "on_rows",
-    "one_by_one",
     "rounded",
     "saturation_rows",
     "sharpness_rows",
@@ -32,59 +26,6 @@ VALUES = np.arange(256)
 
 # ITU-R BT.601 in 65,536ths, as PIL's convert("L"): exact in float32. tf.image.rgb_to_grayscale differs by less than 0.01.
 _GREY = (19595 / 65536, 38470 / 65536, 7471 / 65536)
-
-# values an image: below, 40 us a call are more than a cold cache costs (estimated from the figures at 224x224x3)
-_LARGE = 64 * 64 * 3
-# values of which what lies between two passes fits into the processor's cache
-_BAND = 224 * 224 * 3
-
-
-def on_rows(batch: Batch, kernel: Callable[..., tf.Tensor], *arguments: Any) -> Batch:
-    """The batch with kernel(rows, channels, *arguments) for images."""
-    rows = kernel(to_rows(batch.images), int(batch.images.shape[3]), *arguments)
-    return batch.replace(images=from_rows(rows, batch.images))
-
-
-def one_by_one(batch: Batch, kernel: Callable[..., tf.Tensor], *factors: tf.Tensor) -> Batch:
-    """The same, one image after the other, so that what lies between two passes stays in the processor's cache.
-
-    365 instead of 740 us for Equalize, 420 instead of 850 for Hue. Each call costs some 40, so small images go as a batch.
-    """
-    channels = int(batch.images.shape[3])
-    if batch.height * batch.width * channels < _LARGE:
-        return on_rows(batch, kernel, *factors)
-    rows = to_rows(batch.images)
-    samples = tf.shape(rows)[0]
-    spread = [tf.broadcast_to(factor, [samples]) for factor in factors]
-    done = tf.map_fn(
-        lambda one: kernel(one[0][tf.newaxis], channels, *(factor[tf.newaxis] for factor in one[1:]))[0],
-        (rows, *spread),
-        fn_output_signature=tf.TensorSpec(rows.shape[1:], tf.uint8),
-    )
-    return batch.replace(images=from_rows(done, batch.images))
-
-
-def in_bands(batch: Batch, kernel: Callable[..., tf.Tensor], *factors: tf.Tensor) -> Batch:
-    """The same for a kernel that works pixel by pixel, with large images cut into bands of rows, one after the other.
-
-    Hue of a frame of 480x640: 2,390 us instead of 3,780 as a whole, and 3 MB between the passes instead of 18 (2026-11-26).
-    Saturation, which is one pass, loses: 1,530 instead of 730.
-    """
-    samples, bands = tf.shape(batch.images)[0], _bands(batch.height, batch.width * int(batch.images.shape[3]))
-    if bands == 1:
-        return one_by_one(batch, kernel, *factors)
-    cut = tf.reshape(batch.images, [-1, batch.height // bands, *batch.images.shape[2:]])
-    spread = [tf.repeat(tf.broadcast_to(factor, [samples]), bands) for factor in factors]
-    done = one_by_one(batch.replace(images=cut), kernel, *spread)
-    return batch.replace(images=tf.reshape(done.images, [-1, *batch.images.shape[1:]]))
-
-
-def _bands(height: int, row_values: int) -> int:
-    """Into how many bands of equal height to cut an image: as few as keep a band below _BAND values, 1 where none are equal."""
-    for bands in range(1, height + 1):
-        if height % bands == 0 and height // bands * row_values <= _BAND:
-            return bands if height // bands * row_values >= _LARGE else 1
-    return 1
 
 
 @compiled

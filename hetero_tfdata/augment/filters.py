@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
+from hetero_tfdata.augment.bands import band_count, each_band
 from hetero_tfdata.augment.draws import Draw
 from hetero_tfdata.augment.op import Batch, Op, compiled, from_rows, to_rows
 from hetero_tfdata.errors import DatasetError
@@ -101,13 +102,12 @@ class GaussianBlur(Op):
         """Columns first, then rows."""
         low, high = _sigmas(self.sigma)
         if not self.is_random:
-            weights = _gaussian(self.size, low)
-            return batch.replace(images=_filter(batch.images, _blur, weights, self.padding))
+            return batch.replace(images=_blurred(batch.images, _gaussian(self.size, low), self.padding))
         sigma = draw.uniform(low, high)[:, tf.newaxis]
         offsets = tf.range(-(self.size // 2), self.size // 2 + 1, dtype=tf.float32)
         bell = tf.exp(-0.5 * tf.square(offsets / sigma))
         weights = bell / tf.reduce_sum(bell, 1, keepdims=True)
-        return batch.replace(images=_filter(batch.images, _blur_each, weights, self.padding))
+        return batch.replace(images=_blurred(batch.images, weights, self.padding))
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,7 +131,7 @@ class MeanBlur(Op):
 
     def apply(self, batch: Batch, draw: Draw) -> Batch:
         """Columns first, then rows."""
-        return batch.replace(images=_filter(batch.images, _blur, (1.0 / self.size,) * self.size, self.padding))
+        return batch.replace(images=_blurred(batch.images, (1.0 / self.size,) * self.size, self.padding))
 
 
 def _require_odd(op: Op, size: int) -> None:
@@ -173,22 +173,43 @@ def _extreme(rows: tf.Tensor, channels: int, size: int, kind: str) -> tf.Tensor:
     return rows
 
 
+def _blurred(images: tf.Tensor, weights: Any, padding: str) -> tf.Tensor:
+    """Weights: of one axis; a tuple for all samples, or float32 [B, size].
+
+    Large images go in bands, padded beforehand: 5,400 us instead of 7,300 for size 11 on 480x640x3 (one core, 2026-11-26).
+    """
+    each = not isinstance(weights, tuple)
+    kernel: Callable[..., tf.Tensor] = _blur_each if each else _blur
+    radius = (weights.shape[1] if each else len(weights)) // 2
+    channels, bands = int(images.shape[3]), band_count(images)
+    if bands == 1:
+        return _filter(images, kernel, weights, padding)
+    rows = _pad(_pad(to_rows(images), 1, 1, radius, padding), 2, channels, radius, padding)
+
+    def one(band: tf.Tensor, own: Any = weights) -> tf.Tensor:
+        return kernel(band, channels, own, None)
+
+    done = each_band(rows, bands, one, *([weights] if each else []), halo=radius, border=radius * channels)
+    return from_rows(done, images)
+
+
 @compiled
-def _blur(rows: tf.Tensor, channels: int, weights: tuple[float, ...], padding: str) -> tf.Tensor:
+def _blur(rows: tf.Tensor, channels: int, weights: tuple[float, ...], padding: str | None) -> tf.Tensor:
     return _weighted(rows, channels, weights, padding)
 
 
 @compiled
-def _blur_each(rows: tf.Tensor, channels: int, weights: tf.Tensor, padding: str) -> tf.Tensor:
+def _blur_each(rows: tf.Tensor, channels: int, weights: tf.Tensor, padding: str | None) -> tf.Tensor:
     """The same with weights float32 [B, size], other ones for each sample."""
     return _weighted(rows, channels, [tf.reshape(tap, [-1, 1, 1]) for tap in tf.unstack(weights, axis=1)], padding)
 
 
-def _weighted(rows: tf.Tensor, channels: int, weights: Sequence[Any], padding: str) -> tf.Tensor:
-    values = tf.cast(rows, tf.float32)
+def _weighted(rows: tf.Tensor, channels: int, weights: Sequence[Any], padding: str | None) -> tf.Tensor:
+    """Padding: None: the rows have it already, and lose it."""
+    values, radius = tf.cast(rows, tf.float32), len(weights) // 2
     for axis, step in ((1, 1), (2, channels)):
-        length = rows.shape[axis]
-        padded = _pad(values, axis, step, len(weights) // 2, padding)
+        padded = values if padding is None else _pad(values, axis, step, radius, padding)
+        length = padded.shape[axis] - 2 * radius * step
         values = tf.add_n([weight * _slice(padded, axis, offset * step, length) for offset, weight in enumerate(weights)])
     return tf.cast(values + 0.5, tf.uint8)
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from hetero_tfdata import augment as c
 from hetero_tfdata import errors
-from hetero_tfdata.augment import Chain, color_kernels
+from hetero_tfdata.augment import Chain, bands, color_kernels
 from hetero_tfdata.augment.draws import Draw, sample_seeds
 from hetero_tfdata.augment.op import Batch, Op, look_up
 
@@ -134,12 +134,12 @@ def test_grayscale_equals_tensorflows_and_pils():
     np.testing.assert_array_equal(grey[..., 0], by_pil(lambda image: image.convert("L"), batch))
 
 
-@pytest.mark.parametrize(("height", "bands"), [(480, 8), (479, 1)], ids=["cut into bands", "a prime height"])
-def test_a_large_image_has_its_hue_turned_in_bands_with_each_samples_own_turn(height, bands):
-    assert color_kernels._bands(height, 640 * 3) == bands
+@pytest.mark.parametrize(("height", "count"), [(480, 8), (479, 1)], ids=["cut into bands", "a prime height"])
+def test_a_large_image_has_its_hue_turned_in_bands_with_each_samples_own_turn(height, count):
+    assert bands.band_count(tf.zeros([1, height, 640, 3], tf.uint8)) == count
     batch = photo_like(2, height=height, width=640)
     turns = tf.constant([0.1, -0.3])
-    done = color_kernels.in_bands(Batch(tf.constant(batch), tf.zeros([2], tf.uint64)), color_kernels.hue_rows, turns)
+    done = bands.in_bands(Batch(tf.constant(batch), tf.zeros([2], tf.uint64)), color_kernels.hue_rows, turns)
     for image, result, turn in zip(batch, done.images, turns, strict=True):
         assert worst(result, tf.image.adjust_hue(image, turn)) <= 1
 

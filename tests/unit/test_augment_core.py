@@ -345,8 +345,9 @@ def test_dilation_and_erosion(size):
 
 @pytest.mark.parametrize("padding", ["reflect", "constant", "nearest"])
 @pytest.mark.parametrize(("size", "sigma"), [(11, 0.8), (5, 2.0), (3, 0.1)])
-def test_gaussian_blur_equals_a_float64_convolution(size, sigma, padding):
-    batch = images(2).numpy().astype(float)
+@pytest.mark.parametrize("shape", [(16, 20), (240, 320)], ids=["a small image", "one that is cut into bands"])
+def test_gaussian_blur_equals_a_float64_convolution(size, sigma, padding, shape):
+    batch = images(2, *shape).numpy().astype(float)
     offsets = np.arange(-(size // 2), size // 2 + 1)
     bell = np.exp(-0.5 * (offsets / sigma) ** 2)
     weights = bell / bell.sum()
@@ -372,6 +373,15 @@ def test_drawn_sigma_lies_in_its_range_and_belongs_to_the_sample():
     softest = augment.Chain([augment.GaussianBlur(11, sigma=2.0)])(batch[:1]).numpy().std()
     assert softest - 0.5 <= deviations.min() < deviations.max() <= sharpest + 0.5
     assert len(set(deviations.round(3))) > 8
+
+
+def test_a_large_image_cut_into_bands_is_blurred_as_a_whole_one(monkeypatch):
+    batch, chain = images(3, 240, 320), augment.Chain([augment.GaussianBlur(11, sigma=(0.1, 2.0))], seed=1, key=1)
+    in_bands = chain(batch, tf.range(3))[0]
+    monkeypatch.setattr("hetero_tfdata.augment.filters.band_count", lambda _: 1)
+    whole = chain(batch, tf.range(3))[0]
+    np.testing.assert_array_equal(in_bands, whole)
+    assert len(set(whole.numpy().std(axis=(1, 2, 3)).round(1))) == 3  # each with a sigma of its own
 
 
 def test_mean_blur():
