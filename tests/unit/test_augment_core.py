@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from hetero_tfdata import augment, errors
+from hetero_tfdata.augment import filters
 from hetero_tfdata.augment.draws import Draw, mix, sample_seeds
 from hetero_tfdata.augment.op import compose, look_up
 from hetero_tfdata.augment.sampling import FILL_MODES, INTERPOLATIONS, resample
@@ -344,7 +345,7 @@ def test_dilation_and_erosion(size):
 
 
 @pytest.mark.parametrize("padding", ["reflect", "constant", "nearest"])
-@pytest.mark.parametrize(("size", "sigma"), [(11, 0.8), (5, 2.0), (3, 0.1)])
+@pytest.mark.parametrize(("size", "sigma"), [(17, 4.0), (11, 0.8), (5, 2.0), (3, 0.1)])
 @pytest.mark.parametrize("shape", [(16, 20), (240, 320)], ids=["a small image", "one that is cut into bands"])
 def test_gaussian_blur_equals_a_float64_convolution(size, sigma, padding, shape):
     batch = images(2, *shape).numpy().astype(float)
@@ -361,6 +362,8 @@ def test_gaussian_blur_equals_a_float64_convolution(size, sigma, padding, shape)
     )
     blurred = augment.Chain([augment.GaussianBlur(size, sigma=sigma, padding=padding)])(tf.cast(batch, tf.uint8))
     assert np.abs(blurred.numpy() - expected).max() <= 0.51
+    each = filters._blurred(tf.cast(batch, tf.uint8), tf.constant([weights, weights[::-1]], tf.float32), padding)
+    assert np.abs(each.numpy() - expected).max() <= 0.51
 
 
 def test_drawn_sigma_lies_in_its_range_and_belongs_to_the_sample():
