@@ -21,6 +21,7 @@ from hetero_tfdata.augment.color_kernels import (
     contrast_rows,
     equalize_rows,
     hue_rows,
+    saturation_and_hue_rows,
     saturation_rows,
     sharpness_rows,
 )
@@ -281,13 +282,15 @@ class ColorJitter(Op):
         require_delta(self, "hue", self.hue)
 
     def apply(self, batch: Batch, draw: Draw) -> Batch:
-        """One pass over the pixels for each but brightness; what is left out costs nothing."""
+        """A pass over the pixels for brightness and contrast, one for saturation and hue; what is left out costs nothing."""
         drawn = [factors(value, True, draw) for value in (self.brightness, self.contrast, self.saturation)]
         delta = deltas(self.hue, True, draw)
         if self.brightness != 0.0 or self.contrast != 0.0:
             batch = on_rows(batch, brightness_and_contrast_rows, drawn[0], drawn[1])
-        if self.saturation != 0.0 and batch.images.shape[3] == 3:
-            batch = on_rows(batch, saturation_rows, drawn[2])
-        if self.hue != 0.0 and batch.images.shape[3] == 3:
-            batch = in_bands(batch, hue_rows, delta)
-        return batch
+        if batch.images.shape[3] != 3:
+            return batch
+        if self.saturation != 0.0 and self.hue != 0.0:
+            return in_bands(batch, saturation_and_hue_rows, drawn[2], delta)
+        if self.saturation != 0.0:
+            return on_rows(batch, saturation_rows, drawn[2])
+        return in_bands(batch, hue_rows, delta) if self.hue != 0.0 else batch

@@ -18,6 +18,7 @@ __all__ = [
     "equalize_rows",
     "hue_rows",
     "rounded",
+    "saturation_and_hue_rows",
     "saturation_rows",
     "sharpness_rows",
 ]
@@ -37,13 +38,23 @@ def contrast_rows(rows: tf.Tensor, channels: int, factor: tf.Tensor) -> tf.Tenso
 @compiled
 def saturation_rows(rows: tf.Tensor, channels: int, factor: tf.Tensor) -> tf.Tensor:
     """See `Saturation`. 120 us; 320 with the grey taken along the axis of channels; tf.image.adjust_saturation 430."""
-    return tf.cast(_saturation(tf.cast(rows, tf.float32), channels, _each(factor)), tf.uint8)
+    values = tf.cast(rows, tf.float32)
+    return tf.cast(_levels(_blend(_grey(*_pixels(values, channels)), values, _each(factor))), tf.uint8)
 
 
 @compiled
 def hue_rows(rows: tf.Tensor, channels: int, delta: tf.Tensor) -> tf.Tensor:
     """See `Hue`. 420 us; tf.image.adjust_hue 330, but with one turn for all samples."""
-    return tf.cast(_hue(tf.cast(rows, tf.float32), channels, _each(delta)), tf.uint8)
+    return tf.cast(_hue(*_pixels(tf.cast(rows, tf.float32), channels), _each(delta)), tf.uint8)
+
+
+@compiled
+def saturation_and_hue_rows(rows: tf.Tensor, channels: int, factor: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
+    """One after the other, as dear as hue alone: a frame of 480x640 in 3,000 us instead of 5,500."""
+    red, green, blue = _pixels(tf.cast(rows, tf.float32), channels)
+    grey = _grey(red, green, blue)
+    red, green, blue = (_levels(_blend(grey, values, _each(factor))) for values in (red, green, blue))
+    return tf.cast(_hue(red, green, blue, _each(delta)), tf.uint8)
 
 
 @compiled
@@ -128,14 +139,12 @@ def _contrast(values: tf.Tensor, channels: int, factor: tf.Tensor) -> tf.Tensor:
     return _levels(_blend(tf.reshape(mean, [-1, 1, 1]), values, factor))
 
 
-def _saturation(values: tf.Tensor, channels: int, factor: tf.Tensor) -> tf.Tensor:
-    red, green, blue = _pixels(values, channels)
-    grey = _levels(_GREY[0] * red + _GREY[1] * green + _GREY[2] * blue)
-    return _levels(_blend(grey, values, factor))
+def _grey(red: tf.Tensor, green: tf.Tensor, blue: tf.Tensor) -> tf.Tensor:
+    return _levels(_GREY[0] * red + _GREY[1] * green + _GREY[2] * blue)
 
 
-def _hue(values: tf.Tensor, channels: int, delta: tf.Tensor) -> tf.Tensor:
-    red, green, blue = _pixels(values, channels)
+def _hue(red: tf.Tensor, green: tf.Tensor, blue: tf.Tensor, delta: tf.Tensor) -> tf.Tensor:
+    """Of the pixel that each value of a row belongs to, see `_pixels`."""
     greatest = tf.maximum(red, tf.maximum(green, blue))
     chroma = greatest - tf.minimum(red, tf.minimum(green, blue))
     inverse = 1.0 / tf.maximum(chroma, 1.0)
@@ -146,7 +155,7 @@ def _hue(values: tf.Tensor, channels: int, delta: tf.Tensor) -> tf.Tensor:
         tf.where(greatest == green, (blue - red) * inverse + 2.0, (red - green) * inverse + 4.0),
     )
     # each channel is HSV's same trapezoid, read 5, 3 and 1 sixths further on
-    phase = tf.constant(np.tile([5.0, 3.0, 1.0], values.shape[2] // channels), tf.float32)
+    phase = tf.constant(np.tile([5.0, 3.0, 1.0], red.shape[2] // 3), tf.float32)
     place = sixths + 6.0 * delta + phase
     place -= 6.0 * tf.floor(place * (1.0 / 6.0))
     return _levels(greatest - chroma * tf.clip_by_value(tf.minimum(place, 4.0 - place), 0.0, 1.0))
