@@ -188,9 +188,11 @@ def _keeps_rows(mapped: Any, rows: int) -> bool:
     import tensorflow as tf
 
     traced = mapped._map_func.function.graph
+    if any(output.dtype == tf.variant for output in traced.outputs):
+        return False  # ragged and sparse tensors travel in them
     shapes = {}
-    components = tf.nest.flatten(mapped._input_dataset.element_spec, expand_composites=True)
-    for placeholder, component in zip(traced.inputs, components, strict=False):
+    # one placeholder for each component, also for a ragged or sparse one; then what the function captured
+    for placeholder, component in zip(traced.inputs, tf.nest.flatten(mapped._input_dataset.element_spec), strict=False):
         if isinstance(component, tf.TensorSpec) and component.shape.rank:
             shapes[placeholder.op.name] = [rows, *component.shape[1:].as_list()]
     graph = traced.as_graph_def()

@@ -97,7 +97,20 @@ def called(image, number):
     return tf.function(lambda values: tf.reverse(values, [1]))(image), tf.function(tf.negative, jit_compile=True)(number)
 
 
+@AS_WRITTEN
+def sparse(_, number):
+    return tf.sparse.from_dense(number[:, tf.newaxis])
+
+
+@AS_WRITTEN
+def summed(rows):
+    return tf.reduce_sum(rows, 1)
+
+
 SIZED = {
+    "ragged before": lambda: (
+        tf.data.Dataset.range(9).map(AS_WRITTEN(tf.range)).ragged_batch(7).map(summed).map(AS_WRITTEN(abs))
+    ),
     "batch": lambda: images().batch(7),
     "drop_remainder": lambda: images().batch(7, drop_remainder=True),
     "parallel": lambda: images().batch(7, num_parallel_calls=2),
@@ -117,6 +130,10 @@ UNSIZED = {
     "masked": lambda: images().batch(7).map(masked),
     "flattened": lambda: images().batch(7).map(flattened),
     "sizes that differ": lambda: images().batch(3).rebatch([7, 2]),
+    "ragged": lambda: tf.data.Dataset.range(9).map(AS_WRITTEN(tf.range)).ragged_batch(7).map(AS_WRITTEN(lambda rows: rows + 1)),
+    "as many sparse rows as a sparse tensor has parts": lambda: (
+        images().batch(3).map(sparse).map(AS_WRITTEN(lambda rows: rows))
+    ),
     "one tensor": lambda: tf.data.Dataset.from_tensors(tf.zeros([7, 4])),
     "inside of interleave": lambda: tf.data.Dataset.range(2).interleave(
         AS_WRITTEN(lambda _: tf.data.Dataset.range(9).batch(7))
