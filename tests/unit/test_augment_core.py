@@ -127,6 +127,15 @@ def test_resample_equals_tensorflows_kernel(fill_mode, interpolation, channels):
     assert sampled.shape == batch.shape
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (2, 1, 9, 1), (2, 9, 1, 4), (1, 2, 2, 2)], ids=str)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("fill_mode", FILL_MODES)
+def test_images_of_a_row_or_a_column_are_sampled_as_well(shape, fill_mode, interpolation):
+    batch = images(*shape)
+    identity = tf.tile([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]], [shape[0], 1])
+    np.testing.assert_array_equal(resample(batch, identity, fill_mode=fill_mode, interpolation=interpolation), batch)
+
+
 def test_resample_to_another_size_and_fill():
     identity = tf.constant([[1, 0, 0, 0, 1, 0, 0, 0]], tf.float32)
     batch = images(1, 4, 5)
