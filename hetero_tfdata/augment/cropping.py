@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from hetero_tfdata.augment.boxes import move_boxes
 from hetero_tfdata.augment.draws import Draw
-from hetero_tfdata.augment.op import Batch, Op, compiled, move_boxes
+from hetero_tfdata.augment.op import Batch, Op, compiled
 from hetero_tfdata.augment.sampling import resample
 from hetero_tfdata.errors import DatasetError
 

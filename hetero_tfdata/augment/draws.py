@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 __all__ = ["Draw", "mix", "sample_seeds"]
 
 _GAMMA = 0x9E3779B97F4A7C15
+_SHIFTS = (30, 27, 31)
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _MASK = 0xFFFFFFFFFFFFFFFF
 
@@ -31,10 +33,16 @@ def mix(*words: Any) -> tf.Tensor:
     Returns:
         uint64, the broadcast shape; every bit depends on every bit of every word.
     """
-    state = tf.constant(0, tf.uint64)
+    # shared, and what is known computed here: each operation costs where a graph runs, and a graph hashes often
+    shifts = [tf.constant(bits, tf.uint64) for bits in _SHIFTS]
+    multipliers = [tf.constant(factor, tf.uint64) for factor in _MULTIPLIERS]
+    state: Any = 0
     for word in words:
-        state = _finish(state + _word(word) + tf.constant(_GAMMA, tf.uint64))
-    return state
+        known = _GAMMA + sum(term for term in (state, word) if isinstance(term, int)) & _MASK
+        tensors = [term for term in (state, word) if not isinstance(term, int)]
+        begun = sum(tensors, tf.constant(known, tf.uint64)) if tensors else known
+        state = _finish(begun, shifts, multipliers) if tensors else _finish_known(begun)
+    return tf.constant(state, tf.uint64) if isinstance(state, int) else state
 
 
 def sample_seeds(batch_size: Any, *, seed: int | None, key: tf.Tensor | None = None, epoch: tf.Tensor | int = 0) -> tf.Tensor:
@@ -57,7 +65,8 @@ def sample_seeds(batch_size: Any, *, seed: int | None, key: tf.Tensor | None = N
     assert key is not None
     if key.dtype == tf.string:
         key = tf.bitcast(tf.fingerprint(key), tf.uint64)
-    return mix(seed & _MASK, tf.cast(epoch, tf.uint64), tf.cast(key, tf.uint64))
+    passes = epoch & _MASK if isinstance(epoch, int) else tf.cast(epoch, tf.uint64)
+    return mix(seed & _MASK, passes, tf.cast(key, tf.uint64))
 
 
 class Draw:
@@ -95,14 +104,14 @@ class Draw:
         for size in shape:
             count *= size
         seeds = tf.reshape(self._seeds, [-1] + [1] * len(shape))
-        counter = tf.cast(tf.reshape(tf.range(count, dtype=tf.int32), [1, *shape]), tf.uint64)
+        counter = tf.constant(np.arange(count), tf.uint64, [1, *shape])
         return mix(seeds + tf.constant(self._calls << 32, tf.uint64), counter) if shape else mix(seeds, self._calls << 32)
 
     def uniform(self, low: float | tf.Tensor = 0.0, high: float | tf.Tensor = 1.0, shape: Sequence[int] = ()) -> tf.Tensor:
         """float32 [B, *shape] in [low, high): multiples of 2**-24 of the width."""
         # 24 bits fit int32, which every backend casts to float32 exactly
         top = tf.cast(tf.bitwise.right_shift(self.bits(shape), tf.constant(40, tf.uint64)), tf.int32)
-        return low + (high - low) * (tf.cast(top, tf.float32) * (2.0**-24))
+        return tf.cast(top, tf.float32) * ((high - low) * 2.0**-24) + low
 
     def normal(self, shape: Sequence[int] = ()) -> tf.Tensor:
         """float32 [B, *shape], mean 0, deviation 1 (Box and Muller, 1958)."""
@@ -118,12 +127,13 @@ class Draw:
         return self.uniform() < probability
 
 
-def _word(word: Any) -> tf.Tensor:
-    return tf.constant(word & _MASK, tf.uint64) if isinstance(word, int) else word
+def _finish(state: tf.Tensor, shifts: Sequence[tf.Tensor], multipliers: Sequence[tf.Tensor]) -> tf.Tensor:
+    for shift, multiplier in zip(shifts, multipliers, strict=False):
+        state = (state ^ tf.bitwise.right_shift(state, shift)) * multiplier
+    return state ^ tf.bitwise.right_shift(state, shifts[-1])
 
 
-def _finish(state: tf.Tensor) -> tf.Tensor:
-    first, second = _MULTIPLIERS
-    state = (state ^ tf.bitwise.right_shift(state, tf.constant(30, tf.uint64))) * tf.constant(first, tf.uint64)
-    state = (state ^ tf.bitwise.right_shift(state, tf.constant(27, tf.uint64))) * tf.constant(second, tf.uint64)
-    return state ^ tf.bitwise.right_shift(state, tf.constant(31, tf.uint64))
+def _finish_known(state: int) -> int:
+    for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
+        state = (state ^ state >> shift) * multiplier & _MASK
+    return state ^ state >> _SHIFTS[-1]

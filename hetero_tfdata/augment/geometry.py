@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from hetero_tfdata.augment.boxes import move_boxes
 from hetero_tfdata.augment.draws import Draw
-from hetero_tfdata.augment.op import AffineOp, Batch, as_pair, compiled, move_boxes
+from hetero_tfdata.augment.op import AffineOp, Batch, as_pair, compiled
 
 __all__ = ["RandomFlip", "RandomRotation", "RandomShear", "RandomTranslation", "RandomZoom"]
 

@@ -144,10 +144,10 @@ def _each(
         return number, *function(number)
 
     results = tf.data.Dataset.range(tf.cast(count, tf.int64)).map(numbered).ignore_errors()
-    # a dataset without an element has no batch: one more, which is cut off again
-    last = tf.data.Dataset.from_tensors((tf.constant(-1, tf.int64), *(tf.zeros(shape, dtype) for shape, dtype in specs)))
-    whole = results.concatenate(last).batch(tf.cast(count, tf.int64) + 1)
-    kept, *values = (value[:-1] for value in whole.get_single_element())
+    # where all of them fail there is no batch, and this one stands in
+    none = tf.data.Dataset.from_tensors((tf.zeros([0], tf.int64), *(tf.zeros([0, *shape], dtype) for shape, dtype in specs)))
+    whole = results.batch(tf.cast(tf.maximum(count, 1), tf.int64)).concatenate(none).take(1)
+    kept, *values = whole.get_single_element()
     return kept, tuple(values)
 
 

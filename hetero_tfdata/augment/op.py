@@ -17,11 +17,12 @@ from typing import Any, ClassVar, TypeVar
 
 import tensorflow as tf
 
+from hetero_tfdata.augment.boxes import move_boxes
 from hetero_tfdata.augment.draws import Draw
-from hetero_tfdata.augment.sampling import FILL_MODES, INTERPOLATIONS, resample
+from hetero_tfdata.augment.sampling import FILL_MODES, INTERPOLATIONS, compose, resample
 from hetero_tfdata.errors import ConfigurationError, DatasetError
 
-__all__ = ["AffineOp", "Batch", "Op", "TableOp", "compiled", "compose"]
+__all__ = ["AffineOp", "Batch", "Op", "TableOp", "compiled"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -207,10 +208,6 @@ def from_rows(rows: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(rows, [-1, *images.shape[1:]])
 
 
-def _matrix(transforms: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(tf.concat([transforms, tf.ones_like(transforms[:, :1])], 1), [-1, 3, 3])
-
-
 def sample(batch: Batch, ops: tuple[AffineOp, ...], draws: Sequence[Draw]) -> Batch:
     """One affine operation after the other as one sampling of images (and masks, at the nearest pixel); boxes move along."""
     images, transforms = _sampler_of(ops)(batch.images, *(draw.seeds for draw in draws))
@@ -244,31 +241,6 @@ def _sampler_of(ops: tuple[AffineOp, ...]) -> Callable[..., tuple[tf.Tensor, tf.
 def sample_masks(masks: tf.Tensor, transforms: tf.Tensor, fill_mode: str) -> tf.Tensor:
     """uint8 [B, H, W, M] at the nearest pixel of the transformed coordinates; 0 outside."""
     return resample(masks, transforms, fill_mode=fill_mode, fill_value=0, interpolation="nearest")
-
-
-def compose(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """The transforms of sampling with `first`, then sampling the result with `second`: float32 [B, 8] each."""
-    product = tf.matmul(_matrix(first), _matrix(second))
-    product = tf.reshape(product / product[:, 2:, 2:], [-1, 9])
-    return product[:, :8]
-
-
-def move_boxes(boxes: tf.RaggedTensor, transforms: tf.Tensor, height: int, width: int) -> tf.RaggedTensor:
-    """The boxes around the moved corners, clipped to the image; those that left it are dropped.
-
-    Coordinates are pixel edges: pixel (0, 0) spans 0 to 1, its centre, which transforms count as 0, lies at 0.5.
-    """
-    inverse = tf.linalg.inv(_matrix(transforms))
-    flat = boxes.values - 0.5
-    y0, x0, y1, x1 = tf.unstack(flat, axis=1)
-    corners = tf.stack([tf.stack([x0, x1, x0, x1], 1), tf.stack([y0, y0, y1, y1], 1), tf.ones([tf.shape(flat)[0], 4])], 1)
-    moved = tf.matmul(tf.gather(inverse, boxes.value_rowids()), corners)
-    x, y = moved[:, 0] / moved[:, 2] + 0.5, moved[:, 1] / moved[:, 2] + 0.5
-    y, x = tf.clip_by_value(y, 0.0, float(height)), tf.clip_by_value(x, 0.0, float(width))
-    around = tf.stack([tf.reduce_min(y, 1), tf.reduce_min(x, 1), tf.reduce_max(y, 1), tf.reduce_max(x, 1)], 1)
-    visible = (around[:, 2] - around[:, 0] >= 1.0) & (around[:, 3] - around[:, 1] >= 1.0)
-    moved_boxes = boxes.with_values(around)
-    return tf.ragged.boolean_mask(moved_boxes, boxes.with_values(visible))
 
 
 def _is_number(value: Any) -> bool:

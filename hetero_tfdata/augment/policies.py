@@ -24,6 +24,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from hetero_tfdata.augment.boxes import move_boxes
 from hetero_tfdata.augment.color_kernels import (
     auto_contrast_rows,
     contrast_rows,
@@ -32,7 +33,7 @@ from hetero_tfdata.augment.color_kernels import (
     sharpness_rows,
 )
 from hetero_tfdata.augment.draws import Draw
-from hetero_tfdata.augment.op import Batch, Op, compiled, from_rows, move_boxes, sample_masks, to_rows
+from hetero_tfdata.augment.op import Batch, Op, compiled, from_rows, sample_masks, to_rows
 from hetero_tfdata.augment.sampling import INTERPOLATIONS
 
 __all__ = ["RandAugment", "TrivialAugment"]

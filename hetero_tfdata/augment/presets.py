@@ -18,6 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from hetero_tfdata.augment import jpeg
+from hetero_tfdata.augment.boxes import as_ragged, crop_boxes
 from hetero_tfdata.augment.chain import Chain
 from hetero_tfdata.augment.color import ColorJitter
 from hetero_tfdata.augment.corrupt import CorruptFiles
@@ -240,7 +241,7 @@ def driving_train(
         rest = {name: value for name, value in entries.items() if name not in ("image", key, epoch)}
         finding = corrupt.find(contents, names, crops.files)
         crops, rest = corrupt.pick(crops, {**rest, _SEED: seeds}, finding)
-        boxes = _cropped_boxes(rest["boxes"], crops.windows, height, width)
+        boxes = crop_boxes(as_ragged(rest["boxes"]), crops.windows, height, width)
         result = chain({**rest, "images": crops.images, "boxes": boxes})
         return finding, {name: value for name, value in result.items() if name != _SEED}
 
@@ -274,18 +275,6 @@ def _named(contents: tf.Tensor, seed: int | None, key: Any, epoch: Any, element:
     names = None if key is None else element[key]
     passes = 0 if epoch is None else element[epoch]
     return names, sample_seeds(tf.size(contents), seed=seed, key=contents if names is None else names, epoch=passes)
-
-
-def _cropped_boxes(boxes: tf.Tensor | tf.RaggedTensor, windows: tf.Tensor, height: int, width: int) -> tf.RaggedTensor:
-    """Boxes float32 [n, (b), 4] of whole images as boxes of their windows, int32 [n, 4], scaled to height and width."""
-    if not isinstance(boxes, tf.RaggedTensor):
-        boxes = tf.RaggedTensor.from_tensor(boxes)
-    window = tf.cast(tf.gather(windows, boxes.value_rowids()), tf.float32)
-    begin, scale = window[:, :2], tf.constant([height, width], tf.float32) / window[:, 2:]
-    moved = (boxes.values - tf.tile(begin, [1, 2])) * tf.tile(scale, [1, 2])
-    moved = tf.clip_by_value(moved, 0.0, tf.constant([height, width, height, width], tf.float32))
-    visible = tf.reduce_all(moved[:, 2:] - moved[:, :2] >= 1.0, 1)
-    return tf.ragged.boolean_mask(boxes.with_values(moved), boxes.with_values(visible))
 
 
 def _require_files(name: str, dataset: tf.data.Dataset) -> None:

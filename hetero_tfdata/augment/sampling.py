@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["FILL_MODES", "INTERPOLATIONS", "resample"]
+__all__ = ["FILL_MODES", "INTERPOLATIONS", "as_matrices", "compose", "resample"]
 
 FILL_MODES = ("constant", "reflect", "nearest")
 INTERPOLATIONS = ("bilinear", "nearest")
@@ -81,6 +81,18 @@ def resample(
         shifted = tf.bitwise.left_shift(value, 8 * channel)
         packed = shifted if packed is None else tf.bitwise.bitwise_or(packed, shifted)
     return _unpack(packed, channels)
+
+
+def compose(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """The transforms of sampling with `first`, then sampling the result with `second`: float32 [B, 8] each."""
+    product = tf.matmul(as_matrices(first), as_matrices(second))
+    product = tf.reshape(product / product[:, 2:, 2:], [-1, 9])
+    return product[:, :8]
+
+
+def as_matrices(transforms: tf.Tensor) -> tf.Tensor:
+    """float32 [B, 8] -> [B, 3, 3], for columns (x, y, 1)."""
+    return tf.reshape(tf.pad(transforms, [[0, 0], [0, 1]], constant_values=1.0), [-1, 3, 3])
 
 
 def _coordinates(transforms: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:

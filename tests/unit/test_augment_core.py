@@ -11,8 +11,8 @@ import tensorflow as tf
 from hetero_tfdata import augment, errors
 from hetero_tfdata.augment import filters
 from hetero_tfdata.augment.draws import Draw, mix, sample_seeds
-from hetero_tfdata.augment.op import compose, look_up
-from hetero_tfdata.augment.sampling import FILL_MODES, INTERPOLATIONS, resample
+from hetero_tfdata.augment.op import look_up
+from hetero_tfdata.augment.sampling import FILL_MODES, INTERPOLATIONS, compose, resample
 
 RNG = np.random.default_rng(7)
 
