@@ -25,7 +25,6 @@ from hetero_tfdata.augment.corrupt import CorruptFiles
 from hetero_tfdata.augment.draws import Draw, sample_seeds
 from hetero_tfdata.augment.filters import Dilation, GaussianBlur
 from hetero_tfdata.augment.geometry import RandomFlip, RandomRotation, RandomZoom
-from hetero_tfdata.augment.op import Batch
 from hetero_tfdata.errors import ConfigurationError, DatasetError
 
 __all__ = ["cifar_heavy", "driving_train", "imagenet_eval", "imagenet_train", "mnist_heavy"]
@@ -137,11 +136,11 @@ def imagenet_train(
     def crop(*element: Any) -> Any:
         contents, label = element[:2]
         names, seeds = _named(contents, seed, key, epoch, element)
-        crops = jpeg.random_resized_crops(contents, seeds, image_size, image_size, dct=dct)
+        mirrored = Draw(seeds, 1).happens(0.5)
+        crops = jpeg.random_resized_crops(contents, seeds, image_size, image_size, dct=dct, mirrored=mirrored)
         finding = corrupt.find(contents, names, crops.files)
-        crops, (label, seeds) = corrupt.pick(crops, (label, seeds), finding)
-        flipped = RandomFlip("horizontal").apply(Batch(crops.images, seeds), Draw(seeds, 1))
-        return finding, (flipped.images, label)
+        crops, label = corrupt.pick(crops, label, finding)
+        return finding, (crops.images, label)
 
     slices = dataset.batch(_at_once(batch_size, image_size * image_size * 3, _FILES_BYTES))
     return corrupt.settle(slices.map(crop, num_parallel_calls=tf.data.AUTOTUNE)).rebatch(batch_size).prefetch(1)
