@@ -10,7 +10,8 @@ processes would use up a good part of a scaled host. The images of a step follow
 the published graph has to reach; link rates are divided by (real images / images of the model) a step, so that a link is as
 busy as the real one.
 
-Writes out/bench/cluster.json and cluster.png. As root, or where user namespaces are allowed. About forty minutes on two CPUs.
+Writes out/bench/cluster.json and cluster.png, in which the figures of workloads that are not run stay. As root, or where user
+namespaces are allowed. About half an hour a round on two CPUs.
 """
 
 from __future__ import annotations
@@ -64,14 +65,15 @@ class Model:
         self.floors_ms = workload.floors_ms
 
     def calibrate(self) -> dict[str, float]:
-        """Sets images a step, or the accelerator's time, from the homogeneous job's CPU-bound step."""
+        """Sets images a step, or the accelerator's time, from the homogeneous job's CPU-bound step: a median of the rounds."""
         case = Case(self.workload.calibration, "plain", 0)
-        found = self._run(case, floors_ms=(0.0,), work="sleep")[0.0, "sleep"]
-        per_image_ms = found["step_ms"] / self.batch
+        runs = [self._run(case, floors_ms=(0.0,), work="sleep")[0.0, "sleep"] for _ in range(self.rounds)]
+        step_ms = statistics.median(run["step_ms"] for run in runs)
+        per_image_ms = step_ms / self.batch
         if self.workload.vcpus is not None:
             # the training host alone reaches only its share of the vCPUs that the accelerators ask for
             share = self._vcpus() / self.workload.vcpus
-            self.floors_ms = (round(share * found["step_ms"], 1),)
+            self.floors_ms = (round(share * step_ms, 1),)
         else:
             assert self.workload.published is not None
             self.batch = round(self.workload.published.homogeneous_ms / per_image_ms)
@@ -124,53 +126,49 @@ def _medians(runs: Sequence[dict[tuple[float, str], dict[str, Any]]]) -> dict[tu
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints, writes. Its exit code."""
     options = parse(argv)
-    started = time.monotonic()
     arguments = sys.argv[1:] if argv is None else list(argv)
+    command = shlex.join(["python", "benchmarks/cluster.py", *arguments]) if arguments else "make bench-cluster"
     photographs.make_frames(CACHE / "photographs" / photographs.FRAMES, FRAMES)
-    result: dict[str, Any] = {
-        "benchmark": "cluster",
-        "command": shlex.join(["python", "benchmarks/cluster.py", *arguments]) if arguments else "make bench-cluster",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": report.machine(),
-        "rounds": options.rounds,
-        "accelerator": "a sleep; no GPU is used",
-        "workloads": {},
-    }
-    charts = []
     for workload in WORKLOADS:
-        if workload.name not in options.only:
-            continue
-        model = Model(workload, options)
-        say(f"{workload.name}: calibrating")
-        calibration = model.calibrate()
-        say(f"{workload.name}: {calibration}")
-        measured = model.measure()
-        parts = []
-        for floor_ms in model.floors_ms:
-            for work in WORK:
-                found = tables.rows(workload, measured, floor_ms, work)
-                parts.append({"floor_ms": floor_ms, "work": work, "rows": found})
-                how = "pure sleep" if work == "sleep" else "after copying and casting the batch"
-                print(f"\n{workload.title}. Emulated accelerator, no GPU: {floor_ms:g} ms a step, {how}")
-                print(f"1:{workload.scale:g}, {model.batch} images a step, {workload.data_type} and {workload.train_type}")
-                print(tables.render(workload, found))
-            slept = next(part for part in parts if part["floor_ms"] == floor_ms and part["work"] == "sleep")
-            bars = {row["case"]: (row["step_ms"], row["feed"] == "ours") for row in slept["rows"]}
-            old = {row["case"]: (row["step_ms"], False) for row in tables.published_rows(workload)}
-            charts.append((f"{workload.title}, accelerator {floor_ms:g} ms", {**old, **bars}))
-        result["workloads"][workload.name] = {
-            "title": workload.title,
-            "scale": workload.scale,
-            **calibration,
-            "published": tables.published_rows(workload),
-            "parts": parts,
-        }
-    result["took_s"] = round(time.monotonic() - started)
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "cluster.json").write_text(json.dumps(result, indent=1) + "\n")
-    report.bars(charts, "ms a step; no GPU is used, the accelerator is a sleep").save(OUT / "cluster.png", optimize=True)
+        if workload.name in options.only:
+            started = time.monotonic()
+            found = compare(workload, options)
+            about = {"command": command, "date": time.strftime("%Y-%m-%d"), "machine": report.machine()}
+            write(workload.name, {**about, "rounds": options.rounds, "took_s": round(time.monotonic() - started), **found})
     print(f"\nwritten to {OUT.relative_to(photographs.ROOT)}/cluster.json and cluster.png")
     return 0
+
+
+def compare(workload: Workload, options: argparse.Namespace) -> dict[str, Any]:
+    """A workload's tables, printed, and what they show."""
+    model = Model(workload, options)
+    say(f"{workload.name}: calibrating")
+    calibration = model.calibrate()
+    say(f"{workload.name}: {calibration}")
+    measured = model.measure()
+    parts = []
+    for floor_ms in model.floors_ms:
+        for work in WORK:
+            found = tables.rows(workload, measured, floor_ms, work)
+            parts.append({"floor_ms": floor_ms, "work": work, "rows": found})
+            how = "pure sleep" if work == "sleep" else "after copying and casting the batch"
+            print(f"\n{workload.title}. Emulated accelerator, no GPU: {floor_ms:g} ms a step, {how}")
+            print(f"1:{workload.scale:g}, {model.batch} images a step, {workload.data_type} and {workload.train_type}")
+            print(tables.render(workload, found))
+    about = {"title": workload.title, "accelerator": "a sleep; no GPU is used", "scale": workload.scale, **calibration}
+    return {**about, "published": tables.published_rows(workload), "parts": parts}
+
+
+def write(name: str, workload: dict[str, Any]) -> None:
+    """Puts a workload's figures into cluster.json, beside those of the others that are there, and draws all of them."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    file = OUT / "cluster.json"
+    before = json.loads(file.read_text())["workloads"] if file.exists() else {}
+    every = {**before, name: workload}
+    workloads = {one.name: every[one.name] for one in WORKLOADS if one.name in every}
+    file.write_text(json.dumps({"benchmark": "cluster", "workloads": workloads}, indent=1) + "\n")
+    charts = [chart for one in workloads.values() for chart in tables.charts(one)]
+    report.bars(charts, "ms a step; no GPU is used, the accelerator is a sleep").save(OUT / "cluster.png", optimize=True)
 
 
 if __name__ == "__main__":

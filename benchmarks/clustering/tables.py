@@ -9,7 +9,7 @@ from augmentation.report import table
 
 from clustering.cases import PRICES, Case, Workload, usd_per_hour
 
-__all__ = ["label", "render", "rows"]
+__all__ = ["charts", "label", "published_rows", "render", "rows"]
 
 _FEEDS = {
     "plain": "in the training process",
@@ -65,6 +65,17 @@ def published_rows(workload: Workload) -> list[dict[str, Any]]:
     return found
 
 
+def charts(workload: Mapping[str, Any]) -> list[tuple[str, dict[str, tuple[float, bool]]]]:
+    """A workload of cluster.json as titles and bars, one chart a floor: ms a step of each case, and whether it is ours."""
+    found = []
+    for part in workload["parts"]:
+        if part["work"] == "sleep":
+            bars = {row["case"]: (row["step_ms"], False) for row in workload["published"]}
+            bars.update({row["case"]: (row["step_ms"], row["feed"] == "ours") for row in part["rows"]})
+            found.append((f"{workload['title']}, accelerator {part['floor_ms']:g} ms", bars))
+    return found
+
+
 def render(workload: Workload, found: Sequence[Mapping[str, Any]]) -> str:
     """The table."""
     headings = ["", "step, ms", "input wait", "accelerator", "CPU, training", "CPU, data"]
@@ -74,7 +85,7 @@ def render(workload: Workload, found: Sequence[Mapping[str, Any]]) -> str:
         cores = row.get("cpu_of_quota", {})
         cells = [
             row["case"],
-            f"{row['step_ms']:,.1f}",
+            f"{row['step_ms']:,.1f}" + _spread(row.get("step_ms_rounds", ())),
             _cell(row.get("input_wait_ms"), "{:,.1f}"),
             _cell(row.get("utilisation"), "{:.0%}"),
             _cell(cores.get("dnn_group"), "{:.0%}"),
@@ -83,7 +94,17 @@ def render(workload: Workload, found: Sequence[Mapping[str, Any]]) -> str:
         for prices in PRICES:
             cells += [_cell(row.get(f"usd_per_100_steps_{prices}"), "{:.4f}"), _cell(row.get(f"gain_{prices}"), "{:.0%}")]
         lines.append(cells)
-    return table(headings, lines)
+    text = table(headings, lines)
+    together = [row for row in found if row["feed"] == "published" and row["graph"] == found[0]["graph"]]
+    if workload.published and together:
+        ratio = found[0]["step_ms"] / together[0]["step_ms"]
+        text += f"\nhomogeneous / heterogeneous step, published graph and service: {ratio:.2f}"
+        text += f" (published: {workload.published.homogeneous_ms / workload.published.heterogeneous_ms:.2f})"
+    return text
+
+
+def _spread(rounds: Sequence[float]) -> str:
+    return f" ({min(rounds):,.1f} to {max(rounds):,.1f})" if len(rounds) > 1 else ""
 
 
 def _cell(value: Any, form: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,3 +79,24 @@ def test_the_command_line_takes_whole_workloads(bench, capsys):
     with pytest.raises(SystemExit):
         bench.cluster.parse(["--rounds", "0"])
     assert "expected at least 1 round" in capsys.readouterr().err
+
+
+def test_workloads_that_are_not_run_stay_in_the_file(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench.cluster, "OUT", tmp_path)
+    for name, step_ms in (("mnist", 184.0), ("driving", 200.0), ("mnist", 190.0)):
+        rows = [{"case": "one", "feed": "ours", "step_ms": step_ms}]
+        part = {"floor_ms": 100.0, "work": "sleep", "rows": rows}
+        bench.cluster.write(name, {"title": name, "published": [], "parts": [part]})
+    written = json.loads((tmp_path / "cluster.json").read_text())["workloads"]
+    assert {name: one["parts"][0]["rows"][0]["step_ms"] for name, one in written.items()} == {"driving": 200.0, "mnist": 190.0}
+    assert list(written) == ["driving", "mnist"]
+    assert (tmp_path / "cluster.png").stat().st_size > 0
+
+
+def test_the_table_has_the_range_of_the_rounds_and_the_published_ratio(bench):
+    cifar = workload(bench, "cifar")
+    measured = [figures(192.0), *(figures(80.0) for _ in cifar.cases[1:])]
+    measured[0][64.0, "sleep"]["step_ms_rounds"] = [190.0, 192.0, 195.0]
+    text = bench.tables.render(cifar, bench.tables.rows(cifar, measured, 64.0, "sleep"))
+    assert "192.0 (190.0 to 195.0)" in text
+    assert "published graph and service: 2.40 (published: 2.23)" in text
