@@ -128,12 +128,12 @@ class Draw:
 
 
 def _finish(state: tf.Tensor, shifts: Sequence[tf.Tensor], multipliers: Sequence[tf.Tensor]) -> tf.Tensor:
-    for shift, multiplier in zip(shifts, multipliers, strict=False):
-        state = (state ^ tf.bitwise.right_shift(state, shift)) * multiplier
-    return state ^ tf.bitwise.right_shift(state, shifts[-1])
+    state = (state ^ tf.bitwise.right_shift(state, shifts[0])) * multipliers[0]
+    state = (state ^ tf.bitwise.right_shift(state, shifts[1])) * multipliers[1]
+    return state ^ tf.bitwise.right_shift(state, shifts[2])
 
 
 def _finish_known(state: int) -> int:
-    for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
-        state = (state ^ state >> shift) * multiplier & _MASK
-    return state ^ state >> _SHIFTS[-1]
+    state = (state ^ state >> _SHIFTS[0]) * _MULTIPLIERS[0] & _MASK
+    state = (state ^ state >> _SHIFTS[1]) * _MULTIPLIERS[1] & _MASK
+    return state ^ state >> _SHIFTS[2]
