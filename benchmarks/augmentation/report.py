@@ -58,7 +58,9 @@ def bars(charts: Sequence[tuple[str, Mapping[str, tuple[float, bool]]]], heading
     from PIL import Image, ImageDraw, ImageFont
 
     font, bold = ImageFont.load_default(15), ImageFont.load_default(17)
-    left, bar, step, gap, width = 330, 460, 26, 46, 900
+    bar, step, gap = 460, 26, 46
+    left = 22 + round(max(font.getlength(label) for _, figures in charts for label in figures))
+    width = max([left + bar + 110, *(round(bold.getlength(text)) + 24 for text in (heading, *(title for title, _ in charts)))])
     height = gap + sum(gap + step * len(figures) for _, figures in charts)
     page = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(page)
