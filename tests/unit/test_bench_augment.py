@@ -148,9 +148,9 @@ def test_the_references_transforms_keep_shape_and_dtype_and_change_the_image(ben
 
 @pytest.mark.parametrize(("even", "low", "high"), [("area", 0.41, 0.48), ("height", 0.31, 0.39)])
 def test_crops_of_the_common_graph_have_the_area_that_is_said(bench, even, low, high):
-    tf.random.set_seed(1)
     jpeg = tf.io.encode_jpeg(tf.zeros([375, 500, 3], tf.uint8))
-    windows = np.stack([bench.imagenet.window(jpeg, even).numpy() for _ in range(600)])
+    # no seed repeats TensorFlow's own sampler: as many as make the mean certain (0.37 +- 0.005)
+    windows = np.stack([bench.imagenet.window(jpeg, even).numpy() for _ in range(3000)])
     top, left, height, width = windows.T
     assert (top >= 0).all()
     assert (left >= 0).all()
