@@ -100,3 +100,19 @@ def test_the_table_has_the_range_of_the_rounds_and_the_published_ratio(bench):
     text = bench.tables.render(cifar, bench.tables.rows(cifar, measured, 64.0, "sleep"))
     assert "192.0 (190.0 to 195.0)" in text
     assert "published graph and service: 2.40 (published: 2.23)" in text
+
+
+def test_the_calibration_goes_on_until_it_is_near_the_published_step(bench, monkeypatch):
+    options = bench.cluster.parse(["--rounds", "1"])
+    model = bench.cluster.Model(workload(bench, "cifar"), options)
+    asked = []
+
+    def run(case, *, floors_ms, work):
+        # each image costs less when there are fewer: the first guess is far off
+        asked.append(model.batch)
+        return {(floor, "sleep"): {"step_ms": model.batch * (1.0 + model.batch / 400)} for floor in floors_ms}
+
+    monkeypatch.setattr(model, "_run", run)
+    found = model.calibrate()
+    assert 1 < len(asked) <= 4
+    assert found["images_per_step"] * found["ms_per_image_homogeneous"] == pytest.approx(192, rel=0.04)
