@@ -5,7 +5,7 @@ PYTHON ?=
 bin := .venv/bin
 demo_data := .cache/photographs
 
-.PHONY: help setup demo test test-faults test-large test-peers test-toolkit test-matrix setup-toolkit check lint types layers bench gallery lock clean
+.PHONY: help setup demo test test-faults test-large test-peers test-toolkit test-matrix setup-toolkit check lint types layers bench gallery soak lock clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -62,6 +62,9 @@ bench-%: setup
 
 gallery: setup ## draw every augmentation at three strengths: benchmarks/gallery.png
 	@$(bin)/python benchmarks/gallery.py
+
+soak: setup ## half an hour of faults on an emulated cluster: nothing hangs, comes twice or grows
+	@$(bin)/python benchmarks/soak.py
 
 lock: setup ## write requirements/dev.txt and requirements/toolkit/*.txt anew from their .in
 	@cd requirements && ../$(bin)/uv pip compile dev.in --override overrides.txt --universal --python-version 3.10 \

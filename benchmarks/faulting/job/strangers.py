@@ -1,0 +1,109 @@
+"""Who has no say in a job, and tries."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+
+from hetero_tfdata.cluster.topology import Cluster
+from hetero_tfdata.service.health_port import introduction
+from hetero_tfdata.service.status import HEALTH_SERVICE
+
+__all__ = ["ask_to_end", "send_garbage"]
+
+_OPEN = 50  # connections that are held
+_LOUD_S, _QUIET_S = 30.0, 10.0
+_ASK_S = 20.0
+_FOREIGN = "10.77.200.200"  # in the emulated network, and no host's
+
+
+def send_garbage(cluster: Cluster, per_s: float) -> None:
+    """Random bytes, beginnings of HTTP/2 and silence, to every port that the job may listen on: for 30 s, then 10 s nothing,
+    again and again. Each of these times is a line [begin, end, connections] of garbage.jsonl."""
+    openings = (secrets.token_bytes(500), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + secrets.token_bytes(100), b"stop\n", b"")
+    ports = [(host, offset) for host in cluster.hosts for offset in (0, 1, 2, 10, 11)]
+
+    def send(number: int) -> socket.socket | None:
+        host, offset = ports[number % len(ports)]
+        with contextlib.suppress(OSError):
+            connection = socket.create_connection((host.address, host.first_port + offset), timeout=0.1)
+            with contextlib.suppress(OSError):  # it may be closed already
+                connection.sendall(openings[number // len(ports) % len(openings)])
+            return connection
+        return None
+
+    def run() -> None:
+        while True:
+            time.sleep(_QUIET_S)
+            began, number, held = time.time(), 0, []
+            while (passed_s := time.time() - began) < _LOUD_S:
+                while number < passed_s * per_s:
+                    held += filter(None, [send(number)])
+                    number += 1
+                    if len(held) > _OPEN:
+                        held.pop(0).close()
+                time.sleep(0.01)
+            for connection in held:
+                connection.close()
+            with open(os.path.join(os.environ["SM_OUTPUT_DATA_DIR"], "garbage.jsonl"), "a") as file:
+                file.write(json.dumps([began, time.time(), number]) + "\n")
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def ask_to_end(cluster: Cluster) -> None:
+    """Some seconds from now."""
+
+    def run() -> None:
+        time.sleep(_ASK_S)
+        leader = cluster.leader_host
+        place = f"{leader.address}:{leader.health_port}"
+        tries = [("without token", place, ()), ("another token", place, (("hetero-tfdata-token", secrets.token_urlsafe()),))]
+        if leader.address != cluster.here.address:
+            subprocess.run(["ip", "address", "add", f"{_FOREIGN}/16", "dev", "eth0"], check=True)
+            tries.append(("foreign address", _from_abroad(leader.address, leader.health_port), introduction()))
+        report = json.dumps({"rank": 0, "host": "algo-9", "exit_code": 1, "reason": "a stranger says so"}).encode()
+        heard = []
+        for name, target, shown in tries:
+            try:
+                with grpc.insecure_channel(target) as channel:
+                    channel.unary_unary(f"/{HEALTH_SERVICE}/Report")(report, timeout=5, metadata=shown)
+                heard.append(name)
+            except grpc.RpcError as error:
+                if error.code() not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+                    heard.append(f"{name}: {error.code()}")
+        if heard:
+            print(f"strangers were not refused: {', '.join(heard)}", file=sys.stderr, flush=True)
+        else:
+            print(f"{len(tries)} strangers were refused: {', '.join(name for name, *_ in tries)}", flush=True)
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def _from_abroad(address: str, port: int) -> str:
+    """A port of this host that leads there, from the foreign address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        near, _ = listener.accept()
+        far = socket.create_connection((address, port), timeout=5, source_address=(_FOREIGN, 0))
+        far.settimeout(None)
+        for source, sink in ((near, far), (far, near)):
+            threading.Thread(target=_copy, args=(source, sink), daemon=True).start()
+
+    threading.Thread(target=run, daemon=True).start()
+    return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    while data := source.recv(65536):
+        sink.sendall(data)
