@@ -29,10 +29,19 @@ class Account:
         ranks: this one, and how many there are.
         leader: whose launcher adds up; None: there is none.
         servers: of this host, where this process owns them.
+        falls_back: the stream goes on without its service.
     """
 
     def __init__(
-        self, stream: str, pulse: Pulse, extent: Extent, ranks: Ranks, leader: Host | None, servers: Supervisor | None
+        self,
+        stream: str,
+        pulse: Pulse,
+        extent: Extent,
+        ranks: Ranks,
+        leader: Host | None,
+        servers: Supervisor | None,
+        *,
+        falls_back: bool = False,
     ) -> None:
         self._stream = stream
         self._pulse = pulse
@@ -52,6 +61,7 @@ class Account:
             self._tally = Tally(ranks.size, _log.warning, ask)
             self._tell = self._tally.add
         self._extent = extent
+        self._falls_back = falls_back
 
     def look(self) -> None:
         """Tells of passes that have begun or ended since the last time."""
@@ -69,7 +79,16 @@ class Account:
                 continue
             extent = self._extent
             share = Share(
-                self._stream, number, self._rank, one.elements, one.rows, one.state, extent.rows, extent.drops_remainder
+                self._stream,
+                number,
+                self._rank,
+                one.elements,
+                one.rows,
+                one.state,
+                extent.rows,
+                extent.drops_remainder,
+                extent.endless,
+                self._falls_back,
             )
             if not self._tell(share):
                 return

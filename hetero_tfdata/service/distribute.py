@@ -23,6 +23,7 @@ from hetero_tfdata.service.wire import Wire
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from hetero_tfdata.service.fallback import Fallback
     from hetero_tfdata.service.rows import Extent
 
 __all__ = ["LAUNCHED_VARIABLE", "counted", "distribute"]
@@ -31,6 +32,7 @@ __all__ = ["LAUNCHED_VARIABLE", "counted", "distribute"]
 LAUNCHED_VARIABLE = "HETERO_TFDATA_LAUNCHED"
 
 _PROCESSING_MODES = ("dynamic", "off")
+_ON_SERVICE_LOSS = ("fail", "local")
 
 _log = logging.getLogger("hetero_tfdata")
 
@@ -45,6 +47,7 @@ def distribute(
     cluster: Cluster | None = None,
     ready_timeout_s: float = 1200.0,
     stall_timeout_s: float = 300.0,
+    on_service_loss: str = "fail",
     coordinated: bool = False,
     cache: Cache | str | None = None,
     strict: bool = False,
@@ -78,6 +81,11 @@ def distribute(
         stall_timeout_s: seconds that this process may wait for an element, once it reads, while the workers do nothing or can't
             be reached; then it ends with a StalledError. The log says what is the matter after 10 s. Workers that are slow,
             but work, are waited for. The default leaves a worker and a dispatcher time to come back one after the other.
+        on_service_loss: "fail": a host that is lost ends the job, unless the dataset has no end and other data hosts are left.
+            "local": after 30 s without an element from a service that can't be reached, this process makes the batches itself
+            with the same graph, on its own CPUs, to the end of its run: slower, but the job goes on. Each rank reads its share
+            of the source, from its beginning: rows of a pass that was interrupted may come once more. The training hosts need
+            the data's channels then.
         coordinated: each step's batches come from one worker, one for each rank: with batches sorted by length, all ranks
             work on the same length. The dataset has to be endless and to give as many successive batches of one length as
             there are ranks: `repeat()`, then `bucket_by_sequence_length(..., drop_remainder=True)`, then
@@ -106,6 +114,12 @@ def distribute(
         raise ConfigurationError(
             f"processing_mode: expected one of {', '.join(_PROCESSING_MODES)}, got {processing_mode!r}. The static modes of "
             "tf.data service need a fixed list of workers that read their own files; they do not fit data hosts"
+        )
+    if on_service_loss not in _ON_SERVICE_LOSS:
+        raise ConfigurationError(f"on_service_loss: expected one of {', '.join(_ON_SERVICE_LOSS)}, got {on_service_loss!r}")
+    if on_service_loss == "local" and coordinated:
+        raise ConfigurationError(
+            'on_service_loss="local": expected coordinated=False, got True: ranks that make their batches agree on no length'
         )
     for name, seconds in (("ready_timeout_s", ready_timeout_s), ("stall_timeout_s", stall_timeout_s)):
         if not seconds > 0:
@@ -158,6 +172,7 @@ def distribute(
             service,
             ready_timeout_s,
             stall_timeout_s,
+            on_service_loss == "local",
             coordinated,
             kept,
             strict,
@@ -180,6 +195,7 @@ class _Order:
     service: str | None
     ready_timeout_s: float
     stall_timeout_s: float
+    falls_back: bool
     coordinated: bool
     cache: Cache | None
     strict: bool
@@ -191,6 +207,7 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     tf = _tensorflow()
     # only now: `import hetero_tfdata` and the unchanged path need no gRPC
     from hetero_tfdata.service.chunks import Passage
+    from hetero_tfdata.service.fallback import fallback_of
     from hetero_tfdata.service.readiness import DispatcherClient, wait_for_dataset, wait_for_workers
     from hetero_tfdata.service.rows import Extent
     from hetero_tfdata.service.splits import in_blocks
@@ -209,6 +226,9 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
         assert dispatcher is not None
         service = f"grpc://{dispatcher.address}:{dispatcher.dispatcher_port}"
     assert service is not None
+    fallback = fallback_of(service) if order.falls_back else None
+    if fallback is not None and fallback.is_lost:
+        return _local(dataset, cluster, order).prefetch(tf.data.AUTOTUNE)
     # the dispatcher keeps the dataset in a file of that name
     stream = re.sub(r"[^\w.:-]", "_", order.job_name or f"{cluster.run_id}-{order.call_name}")
     passage = Passage.plan(dataset, order.wire)
@@ -223,7 +243,7 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
             workers = wait_for_workers(client, serving, deadline - time.monotonic(), _log.warning)
             if own_workers and _demand(cluster, order, workers, deadline):
                 workers = wait_for_workers(client, serving, deadline - time.monotonic(), _log.warning)
-            _compare_versions(tf.__version__, tellers, order.strict)
+            _require_one_version(tf.__version__, tellers)
             _register(tf, service, packed, stream, order.wire.compression)
             if cluster.is_leader:
                 _log.info("%s runs on %d workers: %s; %s", stream, len(workers), ", ".join(workers), passage)
@@ -242,8 +262,17 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     # Every element goes to one rank already; Keras and tf.distribute would otherwise try to shard it once more.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     unpacked = passage.unpack(distributed).with_options(options)
+    if fallback is not None:
+        unpacked = fallback.attach(unpacked, _local(dataset, cluster, order))
     extent = Extent.of(dataset)
-    return _watched(unpacked, order, cluster, stream, service, tellers, extent).prefetch(tf.data.AUTOTUNE)
+    return _watched(unpacked, order, cluster, stream, service, tellers, extent, fallback).prefetch(tf.data.AUTOTUNE)
+
+
+def _local(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> tf.data.Dataset:
+    """What this rank reads without the service."""
+    from hetero_tfdata.service.fallback import share_of
+
+    return share_of(dataset, cluster.ranks) if order.processing_mode == "dynamic" else dataset
 
 
 def _demand(cluster: Cluster, order: _Order, workers: Sequence[str], deadline_s: float) -> bool:
@@ -275,7 +304,14 @@ def _cached(dataset: tf.data.Dataset, order: _Order) -> tf.data.Dataset:
 
 
 def _watched(
-    dataset: tf.data.Dataset, order: _Order, cluster: Cluster, name: str, service: str, hosts: Sequence[Host], extent: Extent
+    dataset: tf.data.Dataset,
+    order: _Order,
+    cluster: Cluster,
+    name: str,
+    service: str,
+    hosts: Sequence[Host],
+    extent: Extent,
+    fallback: Fallback | None,
 ) -> tf.data.Dataset:
     from hetero_tfdata.service.account import Account
     from hetero_tfdata.service.pulse import Pulse
@@ -285,30 +321,28 @@ def _watched(
     note = (
         f"Reads are coordinated: one of {cluster.ranks.size} ranks that does not read holds up all" if order.coordinated else ""
     )
-    stream = Stream(name, pulse, service, hosts, order.stall_timeout_s, note)
+    stream = Stream(name, pulse, service, hosts, order.stall_timeout_s, note, fallback)
     if order.processing_mode == "dynamic":  # "off" repeats and loses nothing
         if order.job_name is not None:  # others may read as well
             extent = dataclasses.replace(extent, rows=None)
         launched = bool(os.environ.get(LAUNCHED_VARIABLE)) and cluster.dispatcher_host is not None
-        account = Account(name, pulse, extent, cluster.ranks, cluster.leader_host if launched else None, own_servers())
+        leader = cluster.leader_host if launched else None
+        account = Account(name, pulse, extent, cluster.ranks, leader, own_servers(), falls_back=fallback is not None)
         stream.beside, stream.at_end = account.look, account.close
     watch(stream)
     return pulse.attach(dataset)
 
 
-def _compare_versions(here: str, hosts: Sequence[Host], strict: bool) -> None:
+def _require_one_version(here: str, hosts: Sequence[Host]) -> None:
     from hetero_tfdata.service.versions import other_tensorflows
 
     others = other_tensorflows(here, hosts)
     if others:
         there = ", ".join(f"{version} on {name}" for name, version in others.items())
-        what = (
+        raise ConfigurationError(
             f"TensorFlow {here} here, {there}: a graph may hold operations that the other version lacks or runs differently. "
             "Instead: one image for all hosts, and no TensorFlow in requirements.txt"
         )
-        if strict:
-            raise ConfigurationError(what)
-        _log.warning("distribute(): %s", what)
 
 
 def _register(tf: Any, service: str, dataset: tf.data.Dataset, dataset_id: str, compression: str) -> None:

@@ -23,6 +23,10 @@ _KEEP_COUNT |= {"DatasetV1Adapter", "RestructuredDataset"}
 _CHANGE_COUNT = {"RepeatDataset", "UnbatchDataset"}  # TensorFlow's cardinality follows these
 
 
+_ENDING = {"TakeDataset", "TakeWhileDataset"}
+_INFINITE = -1  # tf.data.INFINITE_CARDINALITY
+
+
 @dataclass(frozen=True)
 class Extent:
     """How many rows a pass over all workers has.
@@ -31,29 +35,32 @@ class Extent:
         rows: None where it can't be told, or there is no end.
         in_batches: each element is a batch of rows; else an element is a row.
         drops_remainder: each worker and each rank may leave out the rows of its last batch, so fewer come without a fault.
+        endless: a pass has no end, as after repeat(); False also where it can't be told.
     """
 
     rows: int | None
     in_batches: bool
     drops_remainder: bool = False
+    endless: bool = False
 
     @classmethod
     def of(cls, dataset: tf.data.Dataset) -> Extent:
         """Of a dataset before it is divided; nothing of it runs."""
         in_batches = batch_rows(dataset) is not None
+        endless = _is_endless(dataset)
         times, upper = 1, dataset
         while in_batches and type(upper).__name__ not in BATCHING:
             if _kind(upper) == "RepeatDataset":
                 times *= _times(upper)
             elif _kind(upper) not in _KEEP_COUNT:
-                return cls(None, True)
+                return cls(None, True, endless=endless)
             upper = upper._inputs()[0]
         drops = in_batches and bool(_static(getattr(upper, "_drop_remainder", True)))
         below = upper._inputs()[0] if in_batches else upper
         if times < 0 or not _is_countable(below):
-            return cls(None, in_batches, drops)
+            return cls(None, in_batches, drops, endless)
         rows = int(below.cardinality()) * times
-        return cls(rows if rows >= 0 else None, in_batches, drops)
+        return cls(rows if rows >= 0 else None, in_batches, drops, endless)
 
 
 def rows_of(element: Any) -> tf.Tensor:
@@ -74,6 +81,18 @@ def _is_countable(dataset: tf.data.Dataset) -> bool:
             return False
         waiting += one._inputs()
     return True
+
+
+def _is_endless(dataset: tf.data.Dataset) -> bool:
+    if int(dataset.cardinality()) == _INFINITE:
+        return True
+    # TensorFlow doesn't say it of what comes behind a filter() or interleave()
+    while len(dataset._inputs()) == 1 and _kind(dataset) not in _ENDING:
+        if _kind(dataset) == "RepeatDataset":
+            times = _static(dataset._count)
+            return times is not None and times < 0
+        dataset = dataset._inputs()[0]
+    return False
 
 
 def _kind(dataset: tf.data.Dataset) -> str:

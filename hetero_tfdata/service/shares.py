@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from hetero_tfdata.cluster.topology import Host
-from hetero_tfdata.service.status import HEALTH_SERVICE
+from hetero_tfdata.service.status import HEALTH_SERVICE, parsed
 
 __all__ = ["SHARE_METHOD", "Share", "decode", "teller"]
 
@@ -30,6 +29,8 @@ class Share:
         state: "open", "ended" or "left", as in `pulse.Pass`.
         expected: rows of the pass over all ranks; None where nobody knows.
         drops_remainder: fewer may come without a fault, as in `rows.Extent`.
+        endless: the pass has no end, likewise.
+        falls_back: it goes on without its service, see fallback.py.
     """
 
     stream: str
@@ -40,11 +41,13 @@ class Share:
     state: str
     expected: int | None
     drops_remainder: bool
+    endless: bool = False
+    falls_back: bool = False
 
 
 def decode(message: bytes) -> Share:
     """A share as it travels, which is JSON; raises ValueError or TypeError for anything else."""
-    share = Share(**json.loads(message))
+    share = Share(**parsed(message))
     counts = (share.number, share.rank, share.elements, share.rows, share.expected or 0)
     if not all(type(count) is int and count >= 0 for count in counts) or share.state not in ("open", "ended", "left"):
         raise ValueError(f"expected a rank's share of a pass, got {share}")
@@ -53,16 +56,16 @@ def decode(message: bytes) -> Share:
 
 def teller(leader: Host) -> Callable[[Share], bool]:
     """Tells the leader's launcher, on its health port."""
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # see readiness.py
     import grpc
 
-    channel = grpc.insecure_channel(f"{leader.address}:{leader.health_port}")
-    call = channel.unary_unary(f"/{HEALTH_SERVICE}/{SHARE_METHOD}")
+    from hetero_tfdata.service.health_port import connect, introduction
+
+    call = connect(leader).unary_unary(f"/{HEALTH_SERVICE}/{SHARE_METHOD}")
 
     def tell(share: Share) -> bool:
         # at the interpreter's end gRPC may be gone before this
         with contextlib.suppress(grpc.RpcError, RuntimeError, ValueError):
-            call(json.dumps(asdict(share)).encode(), timeout=_TELL_S)
+            call(json.dumps(asdict(share)).encode(), timeout=_TELL_S, metadata=introduction())
             return True
         return False
 

@@ -36,6 +36,7 @@ from hetero_tfdata.cluster import sagemaker
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import JobError, StalledError
 from hetero_tfdata.service.blocked import Blocked
+from hetero_tfdata.service.fallback import Fallback
 from hetero_tfdata.service.pulse import Pulse
 from hetero_tfdata.service.readiness import DispatcherClient, connection_problem
 from hetero_tfdata.service.status import HostStatus, ask_status, reason_of
@@ -44,6 +45,8 @@ __all__ = ["Diagnosis", "Stall", "Stream", "diagnose", "watch"]
 
 FIRST_WORD_S = 10.0
 NEXT_WORD_S = 30.0
+# A stream that can do without its service has waited for it long enough.
+LOST_AFTER_S = 30.0
 # Between the exception in the main thread and the end of the process, for who catches it to write a checkpoint.
 _GRACE_S = 10.0
 _POLL_S = 1.0
@@ -64,6 +67,9 @@ class Stall(str, Enum):
     SLOW = "slow"
     STARVED = "starved source"
     UNKNOWN = "unknown"
+
+
+_LOSSES = (Stall.NO_WORKERS, Stall.UNREACHABLE)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class Stream:
         hosts: who serves it and can be asked how it is; none for a service that is not the job's own.
         timeout_s: how long an iterator may wait for a reason other than slowness.
         note: a sentence that belongs to each diagnosis.
+        fallback: what makes its elements where the service is lost; None: nothing does.
         beside: called by the watching thread about once a second.
         at_end: called when the process ends, after the last of those.
     """
@@ -99,6 +106,7 @@ class Stream:
     hosts: Sequence[Host]
     timeout_s: float
     note: str = ""
+    fallback: Fallback | None = None
     beside: Callable[[], None] = lambda: None
     at_end: Callable[[], None] = lambda: None
     _waited_s: dict[str, float] = field(default_factory=dict)
@@ -111,6 +119,8 @@ class Stream:
         Args:
             blocked_s: for how long somebody has waited inside TensorFlow; a buffer that asks for itself waits for nobody.
         """
+        if self.fallback is not None and self.fallback.is_lost:
+            return None
         waiting = {number: min(waited_s, blocked_s) for number, waited_s in self.pulse.waiting_s().items()}
         for number in [number for number, waited_s in self._waited_s.items() if waiting.get(number, 0.0) < waited_s]:
             # another wait
@@ -126,6 +136,19 @@ class Stream:
             if self.note:
                 found = Diagnosis(found.stall, found.found, f"{found.way_out}. {self.note}")
             self._next_word_s[number] = waited_s + NEXT_WORD_S
+            if self.fallback is not None:
+                if waited_s < LOST_AFTER_S:
+                    self._next_word_s[number] = LOST_AFTER_S
+                elif found.stall in _LOSSES and not any(activity.works for activity in _activities(self.hosts, time.sleep)):
+                    self.fallback.lose()
+                    _log.warning(
+                        "%s: no element for %.0f s: %s. From now on this process makes its batches itself, on its own CPUs "
+                        '(on_service_loss="local")',
+                        self.name,
+                        waited_s,
+                        found,
+                    )
+                    return None
             if found.stall is Stall.SLOW:
                 # the deadline counts from the last sign of work
                 self._stalled_since_s[number] = waited_s
@@ -173,9 +196,7 @@ def diagnose(service: str, hosts: Sequence[Host], *, sleep: Callable[[float], No
             f"{len(lost)} of {len(workers)} workers take no connection: {', '.join(lost)}",
             "Where a worker comes back at its address, the stream goes on",
         )
-    before = _ask(hosts)
-    sleep(_SAMPLE_S if before else 0.0)
-    activities = [_activity(before[name], after) for name, after in _ask(hosts).items() if name in before]
+    activities = _activities(hosts, sleep)
     reached = f"all {len(workers)} workers can be reached"
     if not activities:
         return Diagnosis(
@@ -215,6 +236,12 @@ def _activity(before: HostStatus, after: HostStatus) -> _Activity:
     batches = sum(w.batches_served for w in after.workers) - sum(w.batches_served for w in before.workers)
     # a worker that was started again meanwhile has used less than its predecessor
     return _Activity(after.host, max(0.0, used) / _SAMPLE_S, after.usable_cpus, batches)
+
+
+def _activities(hosts: Sequence[Host], sleep: Callable[[float], None]) -> list[_Activity]:
+    before = _ask(hosts)
+    sleep(_SAMPLE_S if before else 0.0)
+    return [_activity(before[name], after) for name, after in _ask(hosts).items() if name in before]
 
 
 def _ask(hosts: Sequence[Host]) -> dict[str, HostStatus]:

@@ -81,6 +81,21 @@ class Tally:
                     "were joined with those of another worker, or nobody had asked for them yet"
                 )
 
+    @property
+    def is_endless(self) -> bool:
+        """Whether passes are open, and none of them has an end that would wait for a worker that is gone."""
+        return self._open(lambda share: share.endless)
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether passes are open, and all of them go on without any worker."""
+        return self._open(lambda share: share.falls_back)
+
+    def _open(self, meets: Callable[[Share], bool]) -> bool:
+        with self._lock:
+            open_ = [share for shares in self._shares.values() for share in shares.values() if share.state == "open"]
+            return bool(open_) and all(meets(share) for share in open_)
+
     def report(self) -> dict[str, Any]:
         """For a file: the passes that lost rows, and the workers that were started again."""
         with self._lock:

@@ -17,8 +17,20 @@ EXTENTS = {
     "parallel batches": (lambda: Dataset.range(10).batch(4, num_parallel_calls=2), Extent(10, True)),
     "repeated above": (lambda: Dataset.range(10).batch(4).repeat(3), Extent(30, True)),
     "repeated below": (lambda: Dataset.range(10).cache().repeat(3).batch(4), Extent(30, True)),
-    "repeated for ever": (lambda: Dataset.range(10).repeat().batch(4), Extent(None, True)),
-    "repeated for ever above": (lambda: Dataset.range(10).batch(4).repeat(), Extent(None, True)),
+    "repeated for ever": (lambda: Dataset.range(10).repeat().batch(4), Extent(None, True, endless=True)),
+    "repeated for ever above": (lambda: Dataset.range(10).batch(4).repeat(), Extent(None, True, endless=True)),
+    "some of what has no end": (
+        lambda: Dataset.range(10).repeat().filter(lambda x: x > 3).take(7).batch(4),
+        Extent(None, True),
+    ),
+    "filtered for ever": (
+        lambda: Dataset.range(10).repeat().filter(lambda x: x > 3).batch(4),
+        Extent(None, True, endless=True),
+    ),
+    "files for ever": (
+        lambda: Dataset.range(10).repeat().interleave(lambda x: Dataset.range(3)).batch(4),
+        Extent(None, True, endless=True),
+    ),
     "mapped": (lambda: Dataset.range(10).batch(4).map(lambda x: x * 2, num_parallel_calls=2), Extent(10, True)),
     "mapped to other rows": (lambda: Dataset.range(10).batch(4).map(lambda x: x[::2]), Extent(None, False)),
     "filtered": (lambda: Dataset.range(10).filter(lambda x: x > 3).batch(4), Extent(None, True)),

@@ -171,3 +171,21 @@ def test_ranks_that_nobody_adds_up_tell_no_number(caplog):
 def test_what_is_no_share(message):
     with pytest.raises((ValueError, TypeError)):
         decode(message)
+
+
+def test_a_job_is_endless_while_all_its_open_passes_are(two):
+    assert not two.tally.is_endless, "nobody reads yet"
+    two.tally.add(share(0, 300, "open", endless=True))
+    assert two.tally.is_endless
+    two.tally.add(share(1, 300, "open", stream="validation", number=2))
+    assert not two.tally.is_endless, "the validation would wait for a worker that is gone"
+    two.tally.add(share(1, 300, "ended", stream="validation", number=2))
+    assert two.tally.is_endless
+
+
+def test_a_job_falls_back_while_all_its_open_passes_do(two):
+    assert not two.tally.falls_back
+    two.tally.add(share(0, 300, "open", falls_back=True))
+    assert two.tally.falls_back
+    two.tally.add(share(1, 300, "open", stream="validation", number=2))
+    assert not two.tally.falls_back, "the validation would wait for the service"
