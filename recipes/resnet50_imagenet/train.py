@@ -101,6 +101,7 @@ def train(options: argparse.Namespace) -> None:
     from hetero_tfdata import distribute
     from hetero_tfdata.train import horovod
     from hetero_tfdata.train.step_timer import StepTimer
+    from hetero_tfdata.train.stopping import CheckpointOnStop
     from model import build_model
 
     hvd = horovod.init()
@@ -138,6 +139,7 @@ def train(options: argparse.Namespace) -> None:
         *learning_rate_callbacks(hvd, options, rate),
         timer.keras_callback(),
         horovod.LeaderEvaluation(validation),
+        CheckpointOnStop(checkpoints.save, leader=leader),
     ]
     if leader:
         callbacks.append(tf.keras.callbacks.LambdaCallback(on_epoch_end=lambda index, logs: checkpoints.save(index + 1)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import tensorflow as tf
 
-from support import clean_environment
+from support import clean_environment, wait_for
 
 TINY = ("--model", "tiny", "--image-size", "32", "--batch-size", "16", "--warmup-epochs", "1")
 RANKS = (str(Path(sys.executable).with_name("horovodrun")), "--gloo", "-np", "2", "-H", "localhost:2")
@@ -82,6 +84,37 @@ def test_one_process_then_two_ranks_that_resume_learn_and_end_with_equal_weights
     assert done.returncode == 0, done.stderr
     assert "all 3 epochs are in" in done.stdout
     assert json.loads(reports.read_text()) == report
+
+
+def test_a_stopped_run_writes_a_checkpoint_and_the_next_goes_on_from_it(
+    resnet50: SimpleNamespace, photographs: Path, tmp_path: Path
+) -> None:
+    script = [sys.executable, str(resnet50.folder / "train.py"), "--output-data-dir", str(tmp_path / "out"), *TINY]
+    schedule = ["--train", str(photographs / "train"), "--learning-rate", "0.05"]
+    said = tmp_path / "log"
+    with said.open("w") as log:
+        first = subprocess.Popen(
+            [*script, *schedule, "--epochs", "2", "--steps-per-epoch", "100000"],
+            env=clean_environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    steps = tmp_path / "out" / "hetero_tfdata" / "steps-0.csv"
+    wait_for(lambda: steps.exists() and len(steps.read_text().splitlines()) > 20, 120, "some steps")
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 143, said.read_text()
+    assert re.search(r"stopped \(SIGTERM\) in epoch 1, after its step \d+: checkpoint written", said.read_text())
+    second = run([*script, *schedule, "--epochs", "1", "--steps-per-epoch", "3"])
+    assert second.returncode == 0, second.stderr
+    assert "resuming after epoch 0 from " in second.stdout
+    before, after = sorted((tmp_path / "out" / "checkpoints").glob("*.index"))
+    iterations = [tf.train.load_variable(str(file.with_suffix("")), _iterations(file)) for file in (before, after)]
+    assert iterations[0] > 20
+    assert iterations[1] == iterations[0] + 3
+
+
+def _iterations(checkpoint: Path) -> str:
+    return next(name for name, _ in tf.train.list_variables(str(checkpoint.with_suffix(""))) if "_iterations" in name)
 
 
 def test_bad_record_ends_the_script_in_one_line(train: Callable, damaged: Callable, photographs: Path) -> None:
