@@ -57,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a hyperparameter, JSON or text; the entry point gets it as --KEY VALUE",
     )
+    add(
+        "--environment",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable of every host, as the job's Environment on SageMaker",
+    )
     add("--source-dir", required=True, metavar="DIR", help="the folder with the entry point; every host gets a copy")
     add(
         "--isolation",
@@ -121,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     from hetero_tfdata.emulate import Group, Job
     from hetero_tfdata.emulate import run as emulate
     from hetero_tfdata.emulate.channels import parse_channel
-    from hetero_tfdata.emulate.job import parse_accelerators, parse_hyperparameter
+    from hetero_tfdata.emulate.job import parse_accelerators, parse_hyperparameter, parse_variable
 
     if args.processes_per_host is not None and args.distribution is None:
         raise ConfigurationError("--processes-per-host needs --distribution GROUP: the group that runs the processes")
@@ -136,6 +143,7 @@ def run(args: argparse.Namespace) -> int:
         hyperparameters=_collected("-p", args.hyperparameter, parse_hyperparameter),
         checkpoints=args.checkpoints,
         accelerators=parse_accelerators(args.accelerators, groups, args.distribution),
+        environment=_collected("--environment", args.environment, parse_variable),
     )
     result = emulate(
         job,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from hetero_tfdata.cli.roles import add_role, roles_of
 from hetero_tfdata.errors import ConfigurationError
 from hetero_tfdata.launch.entry import launch
 
@@ -34,14 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "as many as fit into the CPUs that the training leaves idle. The training hosts need the data's channels then "
         "(default: 0)",
     )
-    parser.add_argument(
-        "--role",
-        action="append",
-        default=[],
-        metavar="GROUP=ROLE",
-        help="the role of an instance group: data, training or ignored (default: after the distribution, then after the names "
-        "data_group and dnn_group)",
-    )
+    add_role(parser)
     parser.add_argument("script", metavar="SCRIPT", help="the training script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="its arguments")
 
@@ -51,19 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.workers is not None and arguments.workers < 1:
         raise ConfigurationError(f"--workers: expected at least 1, got {arguments.workers}")
     local_workers = _local_workers(arguments.local_workers)
-    roles = {}
-    for item in arguments.role:
-        name, separator, role = item.partition("=")
-        if not separator:
-            raise ConfigurationError(f"--role: expected GROUP=ROLE such as cpu_hosts=data, got {item!r}")
-        roles[name] = role
     return launch(
         arguments.script,
         arguments.arguments,
         preload=arguments.preload,
         workers=arguments.workers,
         local_workers=local_workers,
-        roles=roles,
+        roles=roles_of(arguments.role),
     )
 
 

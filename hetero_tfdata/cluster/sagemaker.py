@@ -134,7 +134,7 @@ def training_job_name(environ: Mapping[str, str]) -> str | None:
 def _parse(text: str, source: str) -> ResourceConfig:
     try:
         config = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResourceConfigError(f"{source}: expected a JSON object, got text that is no JSON: {error}") from None
     if not isinstance(config, dict):
         raise ResourceConfigError(f"{source}: expected a JSON object, got {_kind(config)}")

@@ -17,14 +17,15 @@ from hetero_tfdata.emulate import channels
 from hetero_tfdata.emulate.channels import Channel
 from hetero_tfdata.errors import ConfigurationError
 
-__all__ = ["Group", "Job", "parse_accelerators", "parse_hyperparameter"]
+__all__ = ["Group", "Job", "parse_accelerators", "parse_hyperparameter", "parse_variable"]
 
 # CreateTrainingJob's limits: InstanceGroups 0-5, InstanceGroupName 1-64 characters; 100 HyperParameters, whose values (as
-# JSON) have up to 2,500 characters.
+# JSON) have up to 2,500 characters; Environment: names and values of up to 512 characters.
 _MAX_GROUPS = 5
 _MAX_NAME = 64
 _MAX_HYPERPARAMETERS = 100
 _MAX_KEY, _MAX_VALUE = 256, 2500
+_VARIABLE, _MAX_VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}"), 512
 _INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9-]+")
 # Of instances.tsv, those that are no GPUs: the toolkit counts them as neurons.
 _NO_GPUS = (None, "Trainium")
@@ -82,6 +83,7 @@ class Job:
         checkpoints: the folder that every host sees as /opt/ml/checkpoints and that stays for the next run, as the
             job's checkpoint_s3_uri would; made where it is missing. None: an empty one for each host.
         accelerators: GPUs on each host of a group, by its name, where it is not what the instance type has.
+        environment: variables of every host, as CreateTrainingJob's Environment sets them.
     """
 
     groups: Sequence[Group]
@@ -94,6 +96,7 @@ class Job:
     name: str = field(default_factory=lambda: _generated_name())
     checkpoints: Path | str | None = None
     accelerators: Mapping[str, int] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", tuple(self.groups))
@@ -102,6 +105,7 @@ class Job:
         self._check_entry_point()
         object.__setattr__(self, "channels", channels.checked(self.channels, [group.name for group in self.groups]))
         self._check_accelerators()
+        self._check_environment()
         if self.checkpoints is not None:
             checkpoints = Path(self.checkpoints).expanduser().resolve()
             if checkpoints.exists() and not checkpoints.is_dir():
@@ -154,6 +158,13 @@ class Job:
             if count < 0:
                 raise ConfigurationError(f"accelerators of {group!r}: expected 0 or more, got {count}")
 
+    def _check_environment(self) -> None:
+        for name, value in self.environment.items():
+            if not _VARIABLE.fullmatch(name):
+                raise ConfigurationError(f"environment {name!r}: expected a name of letters, digits and _ (SageMaker's rule)")
+            if len(value) > _MAX_VARIABLE:
+                raise ConfigurationError(f"environment {name}: expected at most {_MAX_VARIABLE} characters, got {len(value)}")
+
     def _check_entry_point(self) -> None:
         source = Path(self.source_dir)
         named = f"entry point {self.entry_point!r}"
@@ -180,6 +191,14 @@ def parse_hyperparameter(text: str) -> tuple[str, Any]:
         return key, json.loads(value, parse_constant=_no_json)
     except ValueError:
         return key, value
+
+
+def parse_variable(text: str) -> tuple[str, str]:
+    """NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigurationError(f"--environment: expected NAME=VALUE such as TF_CPP_MIN_LOG_LEVEL=2, got {name!r}")
+    return name, value
 
 
 def parse_accelerators(texts: Sequence[str], groups: Sequence[Group], distribution: str | None) -> dict[str, int]:

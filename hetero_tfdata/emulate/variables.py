@@ -87,7 +87,8 @@ class Variables:
 
     def container(self) -> dict[str, str]:
         """What SageMaker and the image tell the container."""
-        return {**self.view.variables, "TRAINING_JOB_NAME": self.job.name, "PYTHONUNBUFFERED": "1"}
+        given = self.job.environment
+        return {**given, **self.view.variables, "TRAINING_JOB_NAME": self.job.name, "PYTHONUNBUFFERED": "1"}
 
     def environment(self) -> dict[str, str]:
         """The container's variables and what the toolkit adds; PYTHONPATH is the host process's to extend."""

@@ -33,7 +33,7 @@ def serve(job: Job) -> int:
 
     with (
         on_sigterm(lambda: outcomes.put(Outcome(False, f"{job.cluster.current_host} was stopped (SIGTERM)"))),
-        HealthServer(job.cluster.here) as health,
+        HealthServer(job.cluster.here, job.cluster.hosts) as health,
     ):
         try:
             with running_servers(job, health, on_failure) as servers, following_leader(job, outcomes):

@@ -93,7 +93,7 @@ def _run(job: Job, health: HealthServer, stopped: threading.Event) -> None:
     try:
         with supervisor:
             health.show(supervisor.status)
-            health.take_demands(supervisor.meet, job.cluster.hosts)
+            health.take_demands(supervisor.meet)
             _catch_up(job, supervisor, stopped)
             stopped.wait()
     finally:

@@ -8,7 +8,8 @@ import threading
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import HeteroTFDataError, JobError
 from hetero_tfdata.launch import outcome
-from hetero_tfdata.launch.health import HealthServer, Phase, RankReport, report_rank
+from hetero_tfdata.launch.following import attending, report_rank
+from hetero_tfdata.launch.health import HealthServer, Phase, RankReport
 from hetero_tfdata.launch.job import Job
 from hetero_tfdata.launch.local_workers import local_workers, wanted
 from hetero_tfdata.launch.outcome import Outcome, sentence, write_failure, write_losses
@@ -41,27 +42,41 @@ def lead(job: Job) -> int:
     """Rank 0: the script's exit code, or 1 where the job failed in spite of it."""
     with contextlib.ExitStack() as stack:
         cluster, deadlines = job.cluster, job.deadlines
-        health = stack.enter_context(HealthServer(cluster.here))
+        health = stack.enter_context(HealthServer(cluster.here, cluster.hosts))
         training = _Training(job)
         uninformed = {host.name for host in cluster.serving_hosts} - {cluster.current_host}
 
         def stop() -> None:
-            failure = health.first_failure
+            failure = health.first_failure or health.gone_rank()
             reason = sentence(failure) if failure else f"training on {cluster.current_host} was stopped (SIGTERM)"
             health.publish(Phase.STOPPING, reason)
             training.end(reason)
 
-        def lose(host: Host, reason: str) -> None:
+        def fail(host: Host, reason: str) -> None:
             uninformed.discard(host.name)
-            training.end(f"host {host.name} failed: {reason}")
+            if tally.falls_back:
+                job.log(f"host {host.name} failed: {reason}; the training goes on, on its own CPUs if it has to")
+            else:
+                training.end(f"host {host.name} failed: {reason}")
 
+        def lose(host: Host, reason: str) -> None:
+            lost.add(host.name)
+            left = [one.name for one in cluster.data_hosts if one.name not in lost]
+            if left and host != cluster.dispatcher_host and tally.is_endless:
+                # a stream without an end flows past workers that are gone
+                uninformed.discard(host.name)
+                job.log(f"{reason}; the training goes on with {', '.join(left)}, as its datasets have no end")
+            else:
+                fail(host, reason)
+
+        lost: set[str] = set()
+        tally = stack.enter_context(tallying(job, health))
         stack.enter_context(on_sigterm(stop))
         if not cluster.is_heterogeneous:
             servers = stack.enter_context(running_servers(job, health, lambda error: training.end(str(error))))
             servers.wait_until_ready(deadlines.servers_s)
-        losses = stack.enter_context(following_serving_hosts(job, lose))
-        stack.enter_context(rank_reports(health, training.end))
-        tally = stack.enter_context(tallying(job, health))
+        losses = stack.enter_context(following_serving_hosts(job, fail, lose))
+        stack.enter_context(rank_reports(health, deadlines.lease_s, training.end))
         end_local_workers = stack.enter_context(local_workers(job, health))
         health.publish(Phase.TRAINING)
         code = training.run()
@@ -81,15 +96,18 @@ def lead(job: Job) -> int:
 def take_part(job: Job) -> int:
     """A rank that is not the leader: the script's exit code."""
     cluster = job.cluster
-    serves = not cluster.is_heterogeneous and cluster.ranks.local_rank == 0 and cluster.here != cluster.leader_host
+    publishes = cluster.ranks.local_rank == 0 and cluster.here != cluster.leader_host
+    serves = publishes and not cluster.is_heterogeneous
     beside = wanted(job)
     with contextlib.ExitStack() as stack:
         training = _Training(job)
+        stack.enter_context(attending(cluster.leader_host, cluster.ranks.rank, cluster.current_host))
         stack.enter_context(on_sigterm(lambda: training.end("stopped (SIGTERM)")))
-        if serves or beside:
-            health = stack.enter_context(HealthServer(cluster.here))
+        if publishes:
+            health = stack.enter_context(HealthServer(cluster.here, cluster.hosts))
         if beside:
             stack.enter_context(local_workers(job, health))
+        if publishes and not serves:
             health.publish(Phase.TRAINING)
         if serves:
 
@@ -149,7 +167,7 @@ def _result(job: Job, health: HealthServer, training: _Training, code: int) -> O
         missing = sorted(set(range(1, cluster.ranks.size)) - set(health.reports))
         names = ", ".join(map(str, missing))
         return Outcome(False, f"rank {names} had not ended {job.deadlines.ranks_s:.0f} s after rank 0")
-    failure = health.first_failure
+    failure = health.first_failure or (health.gone_rank() if code else None)
     if failure is not None:
         return Outcome(False, sentence(failure))
     if code == 0:

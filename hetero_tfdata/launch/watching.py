@@ -12,7 +12,8 @@ from functools import partial
 
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import HeteroTFDataError, JobError
-from hetero_tfdata.launch.health import HealthServer, HostState, Phase, follow
+from hetero_tfdata.launch.following import follow
+from hetero_tfdata.launch.health import HealthServer, HostState, Phase
 from hetero_tfdata.launch.job import Job
 from hetero_tfdata.launch.outcome import Outcome, sentence, write_served
 from hetero_tfdata.service.status import ServerStatus, ask_status
@@ -27,7 +28,7 @@ _ASK_S = 2.0
 
 
 def follow_host(job: Job, host: Host, stopped: threading.Event) -> HostState | None:
-    """Follows another host of the job with the job's deadlines; see `health.follow`."""
+    """Follows another host of the job with the job's deadlines; see `following.follow`."""
     return follow(
         host,
         job.cluster.current_host,
@@ -52,7 +53,7 @@ def running_servers(job: Job, health: HealthServer, on_failure: Callable[[Hetero
     try:
         with supervisor:
             health.show(supervisor.status)
-            health.take_demands(supervisor.meet, job.cluster.hosts)
+            health.take_demands(supervisor.meet)
             yield supervisor
     finally:
         write_served(job.cluster, supervisor)
@@ -77,18 +78,21 @@ def following_leader(job: Job, outcomes: queue.SimpleQueue[Outcome]) -> Iterator
 
 
 @contextlib.contextmanager
-def following_serving_hosts(job: Job, on_loss: Callable[[Host, str], None]) -> Iterator[threading.Event]:
-    """Calls on_loss when another host that serves batches fails or is lost, until the event that it yields is set."""
+def following_serving_hosts(
+    job: Job, on_failure: Callable[[Host, str], None], on_loss: Callable[[Host, str], None]
+) -> Iterator[threading.Event]:
+    """Calls on_failure when another host that serves batches says that it failed, and on_loss when there is no sign of it any
+    more, until the event that it yields is set."""
 
     def run(host: Host, stopped: threading.Event) -> None:
-        reason: str | None
         try:
             state = follow_host(job, host, stopped)
-            reason = state.reason if state is not None and state.phase is Phase.FAILED else None
         except JobError as error:
-            reason = str(error)
-        if reason is not None and not stopped.is_set():
-            on_loss(host, reason)
+            if not stopped.is_set():
+                on_loss(host, str(error))
+            return
+        if state is not None and state.phase is Phase.FAILED and not stopped.is_set():
+            on_failure(host, state.reason or "no reason given")
 
     others = [host for host in job.cluster.serving_hosts if host.name != job.cluster.current_host]
     with _threads([partial(run, host) for host in others]) as stopped:
@@ -96,13 +100,14 @@ def following_serving_hosts(job: Job, on_loss: Callable[[Host, str], None]) -> I
 
 
 @contextlib.contextmanager
-def rank_reports(health: HealthServer, on_failure: Callable[[str], None]) -> Iterator[None]:
-    """Calls on_failure when another rank reports one. mpirun ends all ranks when one fails; TF_CONFIG's ranks have nobody."""
+def rank_reports(health: HealthServer, lease_s: float, on_failure: Callable[[str], None]) -> Iterator[None]:
+    """Calls on_failure when another rank reports one, or its launcher has been gone for the lease. mpirun ends all ranks when
+    one fails; TF_CONFIG's ranks have nobody."""
 
     def run(stopped: threading.Event) -> None:
         while not stopped.is_set():
             health.wait_for_reports(sys.maxsize, timeout_s=0.5)
-            failure = health.first_failure
+            failure = health.first_failure or health.gone_rank(lease_s)
             if failure is not None:
                 on_failure(sentence(failure))
                 return

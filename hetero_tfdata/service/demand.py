@@ -7,7 +7,6 @@ once its servers meet it, or why they can't. demand_port.py is the host's side. 
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 from hetero_tfdata import errors
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import HeteroTFDataError, NotReadyError, ServiceError
-from hetero_tfdata.service.status import HEALTH_SERVICE, reason_of
+from hetero_tfdata.service.status import HEALTH_SERVICE, parsed, reason_of
 
 if TYPE_CHECKING:
     import grpc
@@ -76,14 +75,13 @@ def make(demands: Sequence[tuple[Host, Demand]], timeout_s: float, log: Callable
         HeteroTFDataError: another error of the host's.
         NotReadyError: a host did not answer before the deadline.
     """
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # see readiness.py
-    import grpc
+    from hetero_tfdata.service.health_port import connect, introduction  # only now: it imports gRPC
 
-    channels = [grpc.insecure_channel(f"{host.address}:{host.health_port}") for host, _ in demands]
+    channels = [connect(host) for host, _ in demands]
     try:
         calls = [
             channel.unary_unary(f"/{HEALTH_SERVICE}/{DEMAND_METHOD}").future(
-                encode(demand, timeout_s), timeout=timeout_s + _ANSWER_S, wait_for_ready=True
+                encode(demand, timeout_s), timeout=timeout_s + _ANSWER_S, wait_for_ready=True, metadata=introduction()
             )
             for channel, (_, demand) in zip(channels, demands, strict=True)
         ]
@@ -116,7 +114,7 @@ def _problem(call: grpc.Future, host: Host, demand: Demand) -> HeteroTFDataError
     import grpc
 
     try:
-        answer = json.loads(call.result())
+        answer = parsed(call.result())
         if answer["problem"] is None:
             return None
         kind = getattr(errors, str(answer["kind"]), ServiceError)
@@ -145,7 +143,7 @@ def encode(demand: Demand, timeout_s: float) -> bytes:
 def decode(message: bytes) -> tuple[Demand, float]:
     """The demand and the seconds again; raises ValueError, TypeError, KeyError or AttributeError for what `encode` can't have
     written."""
-    fields = json.loads(message)
+    fields = parsed(message)
     libraries = {str(module): tuple(map(str, operations)) for module, operations in fields["libraries"].items()}
     timeout_s = float(fields["timeout_s"])
     if not timeout_s >= 0:

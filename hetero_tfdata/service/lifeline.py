@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import NotReadyError, PortInUseError
+from hetero_tfdata.service.port_owner import owner_of_port
 from hetero_tfdata.service.servers import is_port_free
 
 __all__ = ["Lifeline", "hold"]
@@ -35,7 +36,7 @@ class Lifeline:
 
     def __init__(self, host: Host, holders: int) -> None:
         if not is_port_free(host.lifeline_port):
-            raise PortInUseError(f"port {host.lifeline_port} on {host.name} is in use by another program")
+            raise PortInUseError(f"port {host.lifeline_port} on {host.name} is in use by {owner_of_port(host.lifeline_port)}")
         self._expected = holders
         self._ended = threading.Semaphore(0)
         self._listener = socket.create_server(("0.0.0.0", host.lifeline_port), backlog=max(1, holders))

@@ -7,7 +7,6 @@ this costs no gRPC.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ __all__ = [
     "ask_status",
     "decode",
     "encode",
+    "parsed",
     "reason_of",
 ]
 
@@ -111,13 +111,15 @@ def ask_status(host: Host, timeout_s: float) -> HostStatus:
     Raises:
         JobError: no answer in time, or none that can be understood; names the host, its address and the reason.
     """
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # see readiness.py
-    import grpc  # only now: the supervisor, which `import hetero_tfdata` may lead to, needs no more than the values above
+    # only now: the supervisor, which `import hetero_tfdata` may lead to, needs no more than the values above
+    from hetero_tfdata.service.health_port import connect, grpc, introduction
 
     place = f"{host.name} ({host.address}:{host.health_port})"
-    with grpc.insecure_channel(f"{host.address}:{host.health_port}") as channel:
+    with connect(host) as channel:
         try:
-            answer = channel.unary_unary(f"/{HEALTH_SERVICE}/{STATUS_METHOD}")(b"{}", timeout=timeout_s)
+            answer = channel.unary_unary(f"/{HEALTH_SERVICE}/{STATUS_METHOD}")(
+                b"{}", timeout=timeout_s, metadata=introduction()
+            )
         except grpc.RpcError as error:
             raise JobError(f"{place} did not tell its state within {timeout_s:g} s: {reason_of(error)}") from None
     try:
@@ -136,11 +138,19 @@ def encode(status: HostStatus) -> bytes:
 
 def decode(message: bytes) -> HostStatus:
     """The value again; raises ValueError, TypeError or KeyError for what `encode` can't have written."""
-    fields: dict[str, Any] = json.loads(message)
+    fields: dict[str, Any] = parsed(message)
     fields["phase"] = Phase(fields["phase"])
     fields["workers"] = tuple(_server(server) for server in fields["workers"])
     fields["dispatcher"] = None if fields["dispatcher"] is None else _server(fields["dispatcher"])
     return HostStatus(**fields)
+
+
+def parsed(message: bytes) -> Any:
+    """The JSON of a message; raises ValueError for anything else, also for brackets beyond what Python's parser takes."""
+    try:
+        return json.loads(message)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected JSON, got {message[:40]!r} ({type(error).__name__})") from None
 
 
 def _server(fields: dict[str, Any]) -> ServerStatus:

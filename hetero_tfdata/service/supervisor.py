@@ -20,6 +20,7 @@ from hetero_tfdata.service.cache_store import CacheStore
 from hetero_tfdata.service.cpus import usable_cpus
 from hetero_tfdata.service.custom_ops import is_installed
 from hetero_tfdata.service.demand import Demand
+from hetero_tfdata.service.port_owner import owner_of_port
 from hetero_tfdata.service.server_process import Server
 from hetero_tfdata.service.servers import EXIT_PORT_IN_USE, is_port_free
 from hetero_tfdata.service.status import ServerStatus
@@ -109,7 +110,7 @@ class Supervisor:
 
         Raises:
             PortInUseError: the dispatcher's port, or too many ports of the workers' range, are taken.
-            ConfigurationError: a module to preload is not installed.
+            ConfigurationError: a module to preload is not installed, or the dispatcher has no folder to write its journal in.
         """
         modules = list(dict.fromkeys([*preload, *(["tensorflow_addons"] if is_installed("tensorflow_addons") else [])]))
         folders = [modules_in] if modules_in else []
@@ -145,10 +146,17 @@ class Supervisor:
         if here == dispatcher:
             if not is_port_free(here.dispatcher_port):
                 raise PortInUseError(
-                    f"the dispatcher's port {here.dispatcher_port} on {here.name} is in use by another program; end that "
-                    "program, or give this host another block of ports (HETERO_TFDATA_ADDRESSES, on every host)"
+                    f"the dispatcher's port {here.dispatcher_port} on {here.name} is in use by "
+                    f"{owner_of_port(here.dispatcher_port)}; end that program, or give this host another block of ports "
+                    "(HETERO_TFDATA_ADDRESSES, on every host)"
                 )
-            work_dir = tempfile.mkdtemp(prefix="hetero-tfdata-dispatcher-")
+            try:
+                work_dir = tempfile.mkdtemp(prefix="hetero-tfdata-dispatcher-")
+            except OSError as error:
+                raise ConfigurationError(
+                    f"no folder for the dispatcher's journal on {here.name}: {error}; have TMPDIR name one on a local disk "
+                    "that has room"
+                ) from None
             arguments = ["--work-dir", work_dir, *common]
             servers = [Server("dispatcher", 0, here.dispatcher_port, arguments, counted=False, modules=modules), *servers]
         return cls(
@@ -336,7 +344,7 @@ class Supervisor:
         if server.process.stdin is not None:
             server.process.stdin.close()
         if code == EXIT_PORT_IN_USE:
-            raise PortInUseError(f"{server.name}: port {server.port} is in use by another program")
+            raise PortInUseError(f"{server.name}: port {server.port} is in use by {owner_of_port(server.port)}")
         server.deaths.append(now)
         while server.deaths and now - server.deaths[0] > self._policy.window_s:
             server.deaths.popleft()

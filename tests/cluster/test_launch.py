@@ -120,8 +120,8 @@ for _ in iterator:
     assert "killed by signal 9 (SIGKILL)" in job.failure("algo-1"), job.logs()
 
 
-def test_killed_leader_launcher_ends_script_and_data_host(make_job, write_script):
-    """The launcher itself is killed: the kernel ends its script, the data host notices the silence."""
+def test_killed_leader_launcher_ends_script(make_job, write_script):
+    """By the kernel; the data host notices the silence (test_fault_matrix.py)."""
     script = write_script(READ + "for _ in dataset: time.sleep(0.05)")
     job = make_job(GROUPS)
     for host in job.hosts:
@@ -133,8 +133,6 @@ def test_killed_leader_launcher_ends_script_and_data_host(make_job, write_script
     time.sleep(2)
     os.kill(leader.pid, signal.SIGKILL)
     wait_for(lambda: not alive(children), 5, "the end of the script")
-    assert job.processes["algo-1"].wait(60) == 1
-    assert "lost algo-2 (127.0.0.1:" in job.failure("algo-1"), job.logs()
 
 
 def test_sigterm_reaches_script_and_data_host(make_job, write_script):
@@ -278,7 +276,7 @@ def test_fixed_port_in_use(make_job, write_script, offset):
         other.listen()
         job.launch("algo-1", write_script("pass"))
         assert job.wait(60) == {"algo-1": 2}, job.logs()
-    assert f"port {job.first_port['algo-1'] + offset} on algo-1 is in use by another program" in job.failure("algo-1")
+    assert f"port {job.first_port['algo-1'] + offset} on algo-1 is in use by process " in job.failure("algo-1")
 
 
 def test_busy_worker_port_is_passed_over(make_job, write_script):

@@ -11,7 +11,8 @@ import pytest
 
 from hetero_tfdata.cluster import Host
 from hetero_tfdata.errors import JobError, PortInUseError
-from hetero_tfdata.launch.health import HealthServer, HostState, Phase, RankReport, follow, report_rank
+from hetero_tfdata.launch.following import attending, follow, report_rank
+from hetero_tfdata.launch.health import HealthServer, HostState, Phase, RankReport
 from support import free_blocks, wait_for
 
 
@@ -84,6 +85,34 @@ def test_a_lost_host_is_named_with_what_it_was_doing(host):
     assert isinstance(result[0], JobError)
     assert "lost algo-1" in str(result[0])
     assert "was training" in str(result[0])
+
+
+def test_a_host_whose_launcher_is_gone_for_certain_is_lost_before_its_lease(host):
+    """Its kernel refuses connections."""
+    with HealthServer(host) as health:
+        health.publish(Phase.TRAINING)
+        thread, seen, result = follow_in_thread(host, lease_s=60.0)
+        wait_for(lambda: seen, 10, "the first state")
+    began = time.monotonic()
+    thread.join(30)
+    assert 5 < time.monotonic() - began < 20
+    assert (
+        str(result[0]) == f"lost algo-1 (127.0.0.1:{host.health_port}), which was training: its launcher is gone, nobody "
+        "listens there"
+    )
+
+
+def test_a_rank_that_is_gone_without_a_word_is_known(host):
+    with HealthServer(host) as health:
+        with attending(host, 1, "algo-1"):
+            time.sleep(1)
+            assert health.gone_rank() is None
+        gone = wait_for(health.gone_rank, 5, "the end of rank 1")
+        assert (gone.rank, gone.host, gone.reason) == (1, "algo-1", "its launcher was killed, or its host is lost")
+        assert health.gone_rank(for_s=60) is None
+        assert health.first_failure is None
+        assert report_rank(host, RankReport(1, "algo-1", 0), 5)
+        assert health.gone_rank() is None, "it has said that all was well"
 
 
 def test_a_host_that_restarts_within_the_lease_is_not_lost(host):

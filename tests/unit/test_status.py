@@ -100,13 +100,11 @@ def test_hosts_with_another_tensorflow(there, others, host, monkeypatch):
         assert other_tensorflows("2.15.1", [host, absent]) == others
 
 
-def test_another_tensorflow_is_a_warning_and_with_strict_an_error(monkeypatch, caplog):
+def test_another_tensorflow_is_refused_and_both_versions_are_named(monkeypatch):
     home = importlib.import_module("hetero_tfdata.service.distribute")
     monkeypatch.setattr("hetero_tfdata.service.versions.other_tensorflows", lambda here, hosts: {"algo-1": "2.12.1"})
-    home._compare_versions("2.15.1", (), strict=False)
-    assert "TensorFlow 2.15.1 here, 2.12.1 on algo-1: a graph may hold operations" in caplog.text
-    with pytest.raises(ConfigurationError, match="one image for all hosts"):
-        home._compare_versions("2.15.1", (), strict=True)
+    with pytest.raises(ConfigurationError, match=r"2\.15\.1 here, 2\.12\.1 on algo-1: .* one image for all hosts"):
+        home._require_one_version("2.15.1", ())
 
 
 def test_the_version_is_the_one_that_is_imported():

@@ -1,0 +1,183 @@
+"""The health port of a host: how it is opened, who may speak on it, and how to connect to it.
+
+Only hosts of the job are heard, by the addresses that they connect from, and where the job has a token (the variable
+HETERO_TFDATA_TOKEN, the same on every host) only those that show it. That holds for every method. Anything else changes
+nothing: what is no gRPC is cut off by gRPC itself, half-open connections after some seconds.
+
+The transport is not encrypted: who can read the hosts' traffic can read the token. See README, "Ports and who may speak".
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import re
+import socket
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from hetero_tfdata.cluster.topology import Host
+from hetero_tfdata.errors import ConfigurationError, PortInUseError
+from hetero_tfdata.service.port_owner import owner_of_port
+from hetero_tfdata.service.servers import is_port_free
+from hetero_tfdata.service.status import HEALTH_SERVICE
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # children are started with exec; its fork handlers only warn
+import grpc
+
+__all__ = ["TOKEN_VARIABLE", "Members", "connect", "introduction", "job_token", "listen"]
+
+TOKEN_VARIABLE = "HETERO_TFDATA_TOKEN"
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_KEY = "hetero-tfdata-token"
+_MAX_MESSAGE_BYTES = 64 * 1024
+_ADDRESSES_KEPT_S = 10.0
+_SERVER_OPTIONS = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 2000),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.server_handshake_timeout_ms", 5000),  # of a connection that says nothing
+]
+_MAX_CALLS = 512  # at once: each host of a job follows the leader, and asks now and then
+_Unary = Callable[[bytes, grpc.ServicerContext], bytes]
+_Stream = Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]
+_Addresses = frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]
+
+
+def job_token(environ: Mapping[str, str] | None = None) -> str | None:
+    """The job's token; None where it has none.
+
+    Raises:
+        ConfigurationError: the variable is set to something that is no token. It is not shown.
+    """
+    token = (os.environ if environ is None else environ).get(TOKEN_VARIABLE)
+    if not token:
+        return None
+    if not _TOKEN.fullmatch(token):
+        raise ConfigurationError(
+            f"{TOKEN_VARIABLE}: expected 16 to 128 letters, digits, - and _, got {len(token)} characters that are not; make "
+            'one with python -c "import secrets; print(secrets.token_urlsafe())"'
+        )
+    return token
+
+
+def connect(host: Host, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
+    """A channel to a host's health port; to be closed by the caller. Each call on it takes `metadata=introduction()`."""
+    return grpc.insecure_channel(f"{host.address}:{host.health_port}", options=options)
+
+
+def introduction() -> tuple[tuple[str, str], ...]:
+    """What a call shows to be heard: the job's token, where it has one."""
+    token = job_token()
+    return ((_KEY, token),) if token else ()
+
+
+def listen(
+    host: Host,
+    members: Sequence[Host],
+    unary: Mapping[str, _Unary],
+    streams: Mapping[str, _Stream] | None = None,
+    *,
+    threads: int = 4,
+) -> grpc.Server:
+    """A server on a host's health port, to be started and stopped by the caller.
+
+    Args:
+        host: this host.
+        members: the hosts that are heard; this one always is.
+        unary: methods that answer with one message.
+        streams: methods that answer with many; each call occupies a thread as long as it lasts.
+        threads: that serve calls.
+
+    Raises:
+        PortInUseError: the port is taken.
+        ConfigurationError: the job's token is none.
+    """
+    admission = _Admission(Members(members), job_token())
+    server = grpc.server(ThreadPoolExecutor(max_workers=threads), options=_SERVER_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+    handlers = {
+        **{name: grpc.unary_unary_rpc_method_handler(admission.of(method)) for name, method in unary.items()},
+        **{name: grpc.unary_stream_rpc_method_handler(admission.of(method)) for name, method in (streams or {}).items()},
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH_SERVICE, handlers),))
+    if not (is_port_free(host.health_port) and _is_bound(server, host.health_port)):
+        raise PortInUseError(
+            f"the health port {host.health_port} on {host.name} is in use by {owner_of_port(host.health_port)}; end that "
+            "program, or give this host another block of ports (HETERO_TFDATA_ADDRESSES, on every host)"
+        )
+    return server
+
+
+def _is_bound(server: grpc.Server, port: int) -> bool:
+    try:
+        return bool(server.add_insecure_port(f"0.0.0.0:{port}"))
+    except RuntimeError:  # newer gRPC raises what older ones return as 0
+        return False
+
+
+class Members:
+    """The addresses of some hosts, looked up as they are needed: names resolve when their hosts are up."""
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self._names = sorted({host.address for host in hosts})
+        self._known: dict[str, tuple[float, _Addresses]] = {}
+
+    def __contains__(self, peer: str) -> bool:
+        """Whether gRPC's name for the other side ("ipv4:10.0.1.7:51234") has the address of one of the hosts, or is on this
+        one (127.0.0.0/8: whoever runs here runs in the job's own container)."""
+        kind, _, place = peer.partition(":")
+        if kind not in ("ipv4", "ipv6"):
+            return False
+        address = _address(urllib.parse.unquote(place).rpartition(":")[0].strip("[]"))
+        return address is not None and (address.is_loopback or any(address in self._of(name) for name in self._names))
+
+    def _of(self, name: str) -> _Addresses:
+        until, found = self._known.get(name, (0.0, frozenset()))
+        if time.monotonic() >= until:
+            found = _looked_up(name)
+            # what is not known yet may be in a moment, but not for each call that comes in it
+            self._known[name] = time.monotonic() + (_ADDRESSES_KEPT_S if found else 0.5), found
+        return found
+
+
+def _looked_up(name: str) -> _Addresses:
+    try:
+        found = socket.getaddrinfo(name, None)
+    except OSError:
+        return frozenset()
+    return frozenset(address for *_, place in found if (address := _address(str(place[0]))) is not None)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+class _Admission:
+    def __init__(self, members: Members, token: str | None) -> None:
+        self._members = members
+        self._token = token
+
+    def of(self, method: Callable[[bytes, grpc.ServicerContext], Any]) -> Callable[[bytes, grpc.ServicerContext], Any]:
+        """The method, for callers that are admitted."""
+
+        def admitted(request: bytes, context: grpc.ServicerContext) -> Any:
+            if context.peer() not in self._members:
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{context.peer()} is no address of this job's hosts")
+            if self._token is not None:
+                shown = dict(context.invocation_metadata()).get(_KEY, "")
+                if not hmac.compare_digest(str(shown).encode(), self._token.encode()):
+                    context.abort(
+                        grpc.StatusCode.UNAUTHENTICATED, f"expected the job's {TOKEN_VARIABLE}, the same on every host"
+                    )
+            return method(request, context)
+
+        return admitted
