@@ -36,7 +36,7 @@ def serve(job: Job) -> int:
         HealthServer(job.cluster.here, job.cluster.hosts) as health,
     ):
         try:
-            with running_servers(job, health, on_failure) as servers, following_leader(job, outcomes):
+            with running_servers(job, health, on_failure) as servers, following_leader(job, health, outcomes):
                 servers.wait_until_ready(job.deadlines.servers_s, unless=lambda: not outcomes.empty())
                 health.publish(Phase.SERVING)
                 job.log(f"serving with {len(servers.report())} workers; waiting for {leader.name}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from hetero_tfdata.cluster.topology import Cluster, Role
 from hetero_tfdata.errors import ConfigurationError, HeteroTFDataError
 from hetero_tfdata.launch.data_host import serve
+from hetero_tfdata.launch.following import announce_failure
 from hetero_tfdata.launch.job import Deadlines, Job
 from hetero_tfdata.launch.outcome import write_failure
 from hetero_tfdata.launch.training_host import lead, run_alone, take_part
@@ -48,6 +49,7 @@ def launch(
         ConfigurationError: no such script, or the cluster's configuration can't be right.
         PortInUseError: a port of this host is taken.
     """
+    job: Job | None = None
     try:
         if not Path(script).is_file():
             raise ConfigurationError(f"expected a training script, there is no file {script!r} in {os.getcwd()}")
@@ -72,4 +74,7 @@ def launch(
         return lead(job) if cluster.is_leader else take_part(job)
     except HeteroTFDataError as error:
         write_failure(str(error))
+        if job is not None and job.cluster.ranks.local_rank == 0:
+            others = [host for host in job.cluster.hosts if host != job.cluster.here]
+            announce_failure(job.cluster.current_host, others, str(error))
         raise

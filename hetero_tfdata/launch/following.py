@@ -8,20 +8,22 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import JobError
-from hetero_tfdata.launch.health import ATTEND_METHOD, HostState, Phase, RankReport
+from hetero_tfdata.launch.health import ATTEND_METHOD, FAIL_METHOD, HostState, Phase, RankReport
 from hetero_tfdata.service import status
 from hetero_tfdata.service.health_port import connect, grpc, introduction
 from hetero_tfdata.service.status import HEALTH_SERVICE
 
-__all__ = ["attending", "follow", "report_rank"]
+__all__ = ["announce_failure", "attending", "follow", "report_rank"]
 
 _ACKNOWLEDGE_S = 2.0
 _AGAIN_S = 0.5
+_ANNOUNCE_S = 10.0
 # A launcher that was killed leaves a host whose kernel refuses connections: it never comes back, so nobody waits for its lease.
 _LOOK_AFTER_S, _LOOK_EVERY_S, _REFUSALS = 4.0, 1.0, 5
 _CHANNEL_OPTIONS = [
@@ -42,6 +44,7 @@ def follow(
     lease_s: float,
     stopped: threading.Event,
     on_state: Callable[[HostState], None] = lambda state: None,
+    gave_up: Callable[[], str | None] = lambda: None,
 ) -> HostState | None:
     """Follows a host's state until it is final; None if `stopped` was set first.
 
@@ -52,9 +55,11 @@ def follow(
         lease_s: how long, after that, it may be silent. It says something every 2 s.
         stopped: ends the wait.
         on_state: called with each new state.
+        gave_up: why that host failed before it had a state to publish, if it said so (`HealthServer.failure_of`).
 
     Raises:
-        JobError: the host did not come up, or was lost: silent for the whole lease, or its launcher is gone for certain.
+        JobError: the host did not come up, or gave up, or was lost: silent for the whole lease, or its launcher is gone for
+            certain.
     """
     messages: queue.SimpleQueue[HostState | JobError | str] = queue.SimpleQueue()
     finished = threading.Event()
@@ -69,6 +74,8 @@ def follow(
     try:
         while not stopped.is_set():
             now = time.monotonic()
+            if state is None and (reason := gave_up()) is not None:
+                raise JobError(reason)
             if state is None and now - last_sign > first_contact_s:
                 raise JobError(f"{place} did not come up within {now - started:.0f} s: {problem}")
             if state is not None and now - last_sign > lease_s:
@@ -167,6 +174,22 @@ def _read_states(
         except (ValueError, KeyError, TypeError) as error:
             messages.put(f"not a host state: {error}")
         finished.wait(_AGAIN_S)
+
+
+def announce_failure(host: str, others: Sequence[Host], reason: str) -> None:
+    """Tells the other hosts of a job that this one gives up, which has no state that they could follow. Who is not up in some
+    seconds is not told."""
+    message = json.dumps({"host": host, "reason": reason}).encode()
+
+    def tell(other: Host) -> None:
+        with contextlib.suppress(grpc.RpcError), connect(other) as channel:
+            channel.unary_unary(f"/{HEALTH_SERVICE}/{FAIL_METHOD}")(
+                message, timeout=_ANNOUNCE_S, wait_for_ready=True, metadata=introduction()
+            )
+
+    if others:
+        with ThreadPoolExecutor(len(others)) as pool:
+            list(pool.map(tell, others))
 
 
 def _is_refused(host: Host) -> bool:

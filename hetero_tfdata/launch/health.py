@@ -22,9 +22,10 @@ from hetero_tfdata.service.health_port import grpc, listen
 from hetero_tfdata.service.shares import Share
 from hetero_tfdata.service.status import HostStatus, Phase, ServerStatus
 
-__all__ = ["ATTEND_METHOD", "HealthServer", "HostState", "Phase", "RankReport"]
+__all__ = ["ATTEND_METHOD", "FAIL_METHOD", "HealthServer", "HostState", "Phase", "RankReport"]
 
 ATTEND_METHOD = "Attend"
+FAIL_METHOD = "Fail"
 
 _HEARTBEAT_S = 2.0
 # Each follower, and each other rank, occupies one as long as the job lasts; they are started as they are needed.
@@ -68,12 +69,14 @@ class HealthServer:
         self._state = HostState(host.name, Phase.STARTING)
         self._reports: dict[int, RankReport] = {}
         self._gone: dict[int, tuple[str, float]] = {}
+        self._failed: dict[str, str] = {}
         self._informed: set[str] = set()
         self._servers: Callable[[], Sequence[ServerStatus]] = tuple
         self._meet: demand_port.Meet | None = None
         self._take_share: Callable[[Share], object] = lambda share: None
         methods = {
             "Acknowledge": self._acknowledge,
+            FAIL_METHOD: self._fail,
             DEMAND_METHOD: demand_port.taking(lambda: self._meet),
             "Report": self._report,
             shares.SHARE_METHOD: self._share,
@@ -108,6 +111,11 @@ class HealthServer:
             return next(
                 (RankReport(rank, host, 1, "its launcher was killed, or its host is lost") for rank, host in gone), None
             )
+
+    def failure_of(self, host: str) -> str | None:
+        """Why that host gave up before it could publish its state; None: it has not said so."""
+        with self._changed:
+            return self._failed.get(host)
 
     def publish(self, phase: Phase, reason: str | None = None) -> None:
         """Tells all followers; a final state stays."""
@@ -170,6 +178,12 @@ class HealthServer:
                 yield b"{}"
                 with self._changed:
                     self._changed.wait(timeout=_HEARTBEAT_S)
+
+    def _fail(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        message = _decode(request, context)
+        with self._changed:
+            self._failed.setdefault(str(message.get("host")), str(message.get("reason")))
+        return b"{}"
 
     def _acknowledge(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         follower = str(_decode(request, context).get("host"))

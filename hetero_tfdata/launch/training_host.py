@@ -75,7 +75,7 @@ def lead(job: Job) -> int:
         if not cluster.is_heterogeneous:
             servers = stack.enter_context(running_servers(job, health, lambda error: training.end(str(error))))
             servers.wait_until_ready(deadlines.servers_s)
-        losses = stack.enter_context(following_serving_hosts(job, fail, lose))
+        losses = stack.enter_context(following_serving_hosts(job, health, fail, lose))
         stack.enter_context(rank_reports(health, deadlines.lease_s, training.end))
         end_local_workers = stack.enter_context(local_workers(job, health))
         health.publish(Phase.TRAINING)

@@ -27,14 +27,15 @@ _LOOK_S = 5.0  # a worker that died needs about as long to serve again
 _ASK_S = 2.0
 
 
-def follow_host(job: Job, host: Host, stopped: threading.Event) -> HostState | None:
-    """Follows another host of the job with the job's deadlines; see `following.follow`."""
+def follow_host(job: Job, host: Host, stopped: threading.Event, health: HealthServer | None = None) -> HostState | None:
+    """Follows another host of the job with the job's deadlines; see `following.follow`. `health` is this host's own server."""
     return follow(
         host,
         job.cluster.current_host,
         first_contact_s=job.deadlines.first_contact_s,
         lease_s=job.deadlines.lease_s,
         stopped=stopped,
+        gave_up=lambda: health.failure_of(host.name) if health is not None else None,
     )
 
 
@@ -61,12 +62,12 @@ def running_servers(job: Job, health: HealthServer, on_failure: Callable[[Hetero
 
 
 @contextlib.contextmanager
-def following_leader(job: Job, outcomes: queue.SimpleQueue[Outcome]) -> Iterator[None]:
+def following_leader(job: Job, health: HealthServer, outcomes: queue.SimpleQueue[Outcome]) -> Iterator[None]:
     """Puts the job's outcome when the leader publishes it, or is lost."""
 
     def run(stopped: threading.Event) -> None:
         try:
-            state = follow_host(job, job.cluster.leader_host, stopped)
+            state = follow_host(job, job.cluster.leader_host, stopped, health)
         except JobError as error:
             outcomes.put(Outcome(False, str(error)))
             return
@@ -79,14 +80,14 @@ def following_leader(job: Job, outcomes: queue.SimpleQueue[Outcome]) -> Iterator
 
 @contextlib.contextmanager
 def following_serving_hosts(
-    job: Job, on_failure: Callable[[Host, str], None], on_loss: Callable[[Host, str], None]
+    job: Job, health: HealthServer, on_failure: Callable[[Host, str], None], on_loss: Callable[[Host, str], None]
 ) -> Iterator[threading.Event]:
     """Calls on_failure when another host that serves batches says that it failed, and on_loss when there is no sign of it any
     more, until the event that it yields is set."""
 
     def run(host: Host, stopped: threading.Event) -> None:
         try:
-            state = follow_host(job, host, stopped)
+            state = follow_host(job, host, stopped, health)
         except JobError as error:
             if not stopped.is_set():
                 on_loss(host, str(error))

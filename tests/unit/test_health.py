@@ -11,7 +11,7 @@ import pytest
 
 from hetero_tfdata.cluster import Host
 from hetero_tfdata.errors import JobError, PortInUseError
-from hetero_tfdata.launch.following import attending, follow, report_rank
+from hetero_tfdata.launch.following import announce_failure, attending, follow, report_rank
 from hetero_tfdata.launch.health import HealthServer, HostState, Phase, RankReport
 from support import free_blocks, wait_for
 
@@ -124,6 +124,18 @@ def test_a_host_that_restarts_within_the_lease_is_not_lost(host):
         health.publish(Phase.SUCCEEDED)
         thread.join(20)
     assert result == [HostState("algo-1", Phase.SUCCEEDED)]
+
+
+def test_a_host_that_gives_up_at_its_start_says_so_to_the_others(host):
+    other = Host("algo-2", "127.0.0.1", free_blocks(1)[0])
+    with HealthServer(host) as health:
+        began = time.monotonic()
+        announce_failure("algo-2", [host], "the dispatcher's port is in use")
+        assert time.monotonic() - began < 5
+        assert (health.failure_of("algo-2"), health.failure_of("algo-3")) == ("the dispatcher's port is in use", None)
+        thread, _, result = follow_in_thread(other, first_contact_s=60.0, gave_up=lambda: health.failure_of("algo-2"))
+        thread.join(10)
+    assert str(result[0]) == "the dispatcher's port is in use"
 
 
 def test_following_can_be_stopped(host):

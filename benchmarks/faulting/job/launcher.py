@@ -30,7 +30,7 @@ from hetero_tfdata.errors import HeteroTFDataError
 from hetero_tfdata.launch.entry import launch
 from hetero_tfdata.launch.job import Deadlines
 
-_DIE_AFTER_S = 20.0
+_DIE_AFTER_S = 14.0
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ __all__ = ["ask_to_end", "send_garbage"]
 
 _OPEN = 50  # connections that are held
 _LOUD_S, _QUIET_S = 30.0, 10.0
-_ASK_S = 20.0
+_ASK_S = 14.0
 _FOREIGN = "10.77.200.200"  # in the emulated network, and no host's
 
 
