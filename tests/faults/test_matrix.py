@@ -1,4 +1,5 @@
-"""A cell of each row of the fault matrix, as `make bench-faults` runs it, with plain processes and shorter deadlines."""
+"""Cells of the fault matrix as `make bench-faults` runs them, with plain processes and shorter deadlines: one of each row that
+needs no network, limits or disk of a host's own."""
 
 from __future__ import annotations
 
