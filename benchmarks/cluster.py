@@ -7,9 +7,7 @@ No GPU is used: the accelerator is a sleep of the length that WORKLOADS.md gives
 client's real work of copying and casting the batch. Everything else is real: hosts with network, CPU quota (vCPUs / scale) and
 link rate, tf.data service, images. One client process plays all ranks of the training host, because eight idle TensorFlow
 processes would use up a good part of a scaled host. The images of a step follow from the published homogeneous step, which
-the published graph has to reach. A machine that others use too is not as fast from minute to minute: before each run it is
-measured what an image costs just then, and an emulated vCPU is as much of this machine as does the work that it did at the
-calibration. Link rates are divided by (real images / images of the model) a step, so that a link is as
+the published graph has to reach; link rates are divided by (real images / images of the model) a step, so that a link is as
 busy as the real one.
 
 Writes out/bench/cluster.json and cluster.png, in which the figures of workloads that are not run stay. As root, or where user
@@ -30,7 +28,7 @@ from typing import Any
 from augmentation import photographs, report
 from clustering import tables
 from clustering.cases import WORKLOADS, Case, Workload
-from clustering.jobs import cpu_ms_per_image, measure
+from clustering.jobs import measure
 
 CACHE = photographs.ROOT / ".cache/bench"
 OUT = photographs.ROOT / "out/bench"
@@ -66,7 +64,6 @@ class Model:
         self.workload, self.steps, self.rounds = workload, options.steps, options.rounds
         self.batch = _FIRST_GUESS[workload.name]
         self.floors_ms = workload.floors_ms
-        self.image_ms: float | None = None  # what an image cost when it was calibrated
 
     def calibrate(self) -> dict[str, float]:
         """Sets images a step, or the accelerator's time, from the homogeneous job's CPU-bound step: a median of the rounds."""
@@ -75,7 +72,6 @@ class Model:
         floors_ms = self.workload.floors_ms or (0.0,)
         published = self.workload.published
         for _ in range(_TRIES):
-            self.image_ms = None
             runs = [self._run(case, floors_ms=floors_ms, work="sleep") for _ in range(self.rounds)]
             step_ms = statistics.median(phase["step_ms"] for run in runs for phase in run.values())
             per_image_ms = step_ms / self.batch
@@ -104,9 +100,6 @@ class Model:
         return [_medians([one[place] for one in rounds]) for place in range(len(self.workload.cases))]
 
     def _run(self, case: Case, *, floors_ms: Sequence[float], work: str) -> dict[tuple[float, str], dict[str, Any]]:
-        frames = CACHE / "photographs" / photographs.FRAMES
-        image_ms = cpu_ms_per_image(self.workload.calibration, self.batch, frames)
-        self.image_ms = self.image_ms or image_ms
         found = measure(
             self.workload,
             case,
@@ -114,8 +107,7 @@ class Model:
             floors_ms=floors_ms,
             work=work,
             steps=self.steps,
-            frames=frames,
-            pace=self.image_ms / image_ms,
+            frames=CACHE / "photographs" / photographs.FRAMES,
             output=CACHE / "cluster" / f"{self.workload.name}-{case.graph}-{case.feed}-{case.data_hosts}",
         )
         return {(phase["floor_ms"], phase["work"]): phase for phase in found["phases"]}

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -18,7 +15,7 @@ from hetero_tfdata.emulate import Group, Job, run
 _SOURCE = Path(__file__).parent / "job"
 _TIMEOUT_S = 900.0
 
-__all__ = ["JobFailed", "cpu_ms_per_image", "measure"]
+__all__ = ["JobFailed", "measure"]
 
 
 class JobFailed(Exception):
@@ -35,7 +32,6 @@ def measure(
     steps: int,
     frames: Path,
     output: Path,
-    pace: float = 1.0,
 ) -> dict[str, Any]:
     """Runs the case: steps.json of job/train.py, and to each phase `cpu_of_quota`: the part of
     their cores that each group's hosts used.
@@ -49,9 +45,7 @@ def measure(
         steps: measured in each phase.
         frames: the channel of workload D.
         output: the run's folder.
-        pace: how fast the machine is against what it was when the workload was calibrated: a host gets so much less of it.
     """
-    scale = workload.scale * pace
     groups = [Group("dnn_group", workload.train_type, 1)]
     if case.data_hosts:
         groups.insert(0, Group("data_group", workload.data_type, case.data_hosts))
@@ -75,7 +69,7 @@ def measure(
         output=output,
         timeout_s=_TIMEOUT_S,
         isolation="namespace",
-        scale=scale,
+        scale=workload.scale,
         link_scale=images_scale,
     )
     for host in result.hosts:
@@ -84,7 +78,9 @@ def measure(
             raise JobFailed(f"{host.name} of {host.group} ended with {host.exit_code}: {reason}; see {output / host.name}.log")
     trainer = next(host.name for host in result.hosts if host.group == "dnn_group")
     report: dict[str, Any] = _report(output, trainer)
-    cores = {kind: facts.vcpu / scale for kind in (workload.train_type, workload.data_type) if (facts := instance(kind))}
+    cores = {
+        kind: facts.vcpu / workload.scale for kind in (workload.train_type, workload.data_type) if (facts := instance(kind))
+    }
     for phase in report["phases"]:
         shares: dict[str, list[float]] = {}
         for host in result.hosts:
@@ -92,14 +88,6 @@ def measure(
             shares.setdefault(host.group, []).append(used / cores[host.instance_type])
         phase["cpu_of_quota"] = {group: fmean(each) for group, each in shares.items()}
     return report
-
-
-def cpu_ms_per_image(graph: str, batch: int, frames: Path) -> float:
-    """CPU-milliseconds that an image of the graph takes on this machine just now, all CPUs busy."""
-    command = [sys.executable, "pace.py", graph, str(batch)]
-    environment = {**os.environ, "SM_CHANNEL_FRAMES": str(frames)}
-    said = subprocess.run(command, cwd=_SOURCE, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return float(said.split()[-1])
 
 
 def _report(output: Path, trainer: str) -> dict[str, Any]:
