@@ -2,6 +2,11 @@
 
     make bench-cluster
     python benchmarks/cluster.py --only driving --rounds 3
+    python benchmarks/cluster.py --only cifar --pairs 4
+
+--pairs measures one thing alone: by how much the published graph's step falls with the published data hosts. A machine that
+others use too is not as fast from minute to minute, so homogeneous and heterogeneous jobs take turns, each heterogeneous one
+calibrated by the homogeneous one before it and compared with those before and after it.
 
 No GPU is used: the accelerator is a sleep of the length that WORKLOADS.md gives for it, at both floors, alone and after the
 client's real work of copying and casting the batch. Everything else is real: hosts with network, CPU quota (vCPUs / scale) and
@@ -45,9 +50,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=names, help="of the workloads, this one; may be repeated")
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="runs of each case (%(default)s)")
     parser.add_argument("--steps", type=int, default=60, metavar="N", help="measured in each phase of a run (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=0, metavar="N", help="only the published comparison, N times in turns")
     options = parser.parse_args(argv)
     if options.rounds < 1 or options.steps < 10:
         parser.error("--rounds, --steps: expected at least 1 round of at least 10 steps")
+    if options.pairs:
+        names = [workload.name for workload in WORKLOADS if workload.published is not None]
+        if not set(options.only or names) <= set(names):
+            parser.error(f"--pairs: nothing is published but of {', '.join(names)}")
     options.only = tuple(dict.fromkeys(options.only or names))
     return options
 
@@ -99,6 +109,36 @@ class Model:
             rounds.append([turn[place] for place, _ in cases])
         return [_medians([one[place] for one in rounds]) for place in range(len(self.workload.cases))]
 
+    def pairs(self, count: int) -> list[dict[str, Any]]:
+        """The published graph on the training host alone and with the published data hosts, in turns: for each floor the
+        ratios of the steps, homogeneous over heterogeneous."""
+        published = self.workload.published
+        assert published is not None
+        alone = Case(self.workload.calibration, "plain", 0)
+        beside = Case(self.workload.calibration, "published", published.data_hosts)
+
+        def image_ms() -> dict[float, float]:
+            run = self._run(alone, floors_ms=self.floors_ms, work="sleep")
+            return {floor: phase["step_ms"] / self.batch for (floor, _), phase in run.items()}
+
+        for _ in range(2):  # the first guess may be far off
+            before = image_ms()
+            self.batch = round(published.homogeneous_ms / statistics.median(before.values()))
+        found = []
+        for number in range(count):
+            say(f"{self.workload.name}: pair {number + 1} of {count}, {self.batch} images a step")
+            run = self._run(beside, floors_ms=self.floors_ms, work="sleep")
+            steps = {floor: phase["step_ms"] for (floor, _), phase in run.items()}
+            after = image_ms()
+            for floor, step_ms in steps.items():
+                alone_ms = statistics.fmean([before[floor], after[floor]]) * self.batch
+                one = {"floor_ms": floor, "homogeneous_ms": alone_ms, "heterogeneous_ms": step_ms, "ratio": alone_ms / step_ms}
+                found.append(one)
+                say(f"accelerator {floor:g} ms: {alone_ms:.1f} and {step_ms:.1f} ms a step, ratio {one['ratio']:.2f}")
+            before = after
+            self.batch = round(published.homogeneous_ms / statistics.median(before.values()))
+        return found
+
     def _run(self, case: Case, *, floors_ms: Sequence[float], work: str) -> dict[tuple[float, str], dict[str, Any]]:
         found = measure(
             self.workload,
@@ -138,13 +178,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = shlex.join(["python", "benchmarks/cluster.py", *arguments]) if arguments else "make bench-cluster"
     photographs.make_frames(CACHE / "photographs" / photographs.FRAMES, FRAMES)
     for workload in WORKLOADS:
-        if workload.name in options.only:
+        if workload.name in options.only and options.pairs:
+            compare_pairs(workload, options)
+        elif workload.name in options.only:
             started = time.monotonic()
             found = compare(workload, options)
             about = {"command": command, "date": time.strftime("%Y-%m-%d"), "machine": report.machine()}
             write(workload.name, {**about, "rounds": options.rounds, "took_s": round(time.monotonic() - started), **found})
     print(f"\nwritten to {OUT.relative_to(photographs.ROOT)}/cluster.json and cluster.png")
     return 0
+
+
+def compare_pairs(workload: Workload, options: argparse.Namespace) -> None:
+    """The published ratio, printed and put beside the workload's other figures."""
+    assert workload.published is not None
+    found = Model(workload, options).pairs(options.pairs)
+    published = workload.published.homogeneous_ms / workload.published.heterogeneous_ms
+    for floor_ms in workload.floors_ms:
+        ratios = [one["ratio"] for one in found if one["floor_ms"] == floor_ms]
+        print(
+            f"{workload.title}, accelerator {floor_ms:g} ms: homogeneous / heterogeneous step, published graph and service: "
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} pairs; published: "
+            f"{published:.2f})"
+        )
+    file = OUT / "cluster.json"
+    before = json.loads(file.read_text())["workloads"].get(workload.name, {}) if file.exists() else {}
+    write(workload.name, {**before, "pairs": found, "pairs_date": time.strftime("%Y-%m-%d")})
 
 
 def compare(workload: Workload, options: argparse.Namespace) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def published_rows(workload: Workload) -> list[dict[str, Any]]:
 def charts(workload: Mapping[str, Any]) -> list[tuple[str, dict[str, tuple[float, bool]]]]:
     """A workload of cluster.json as titles and bars, one chart a floor: ms a step of each case, and whether it is ours."""
     found = []
-    for part in workload["parts"]:
+    for part in workload.get("parts", ()):
         if part["work"] == "sleep":
             bars = {row["case"]: (row["step_ms"], False) for row in workload["published"]}
             bars.update({row["case"]: (row["step_ms"], row["feed"] == "ours") for row in part["rows"]})

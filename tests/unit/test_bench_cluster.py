@@ -116,3 +116,26 @@ def test_the_calibration_goes_on_until_it_is_near_the_published_step(bench, monk
     found = model.calibrate()
     assert 1 < len(asked) <= 4
     assert found["images_per_step"] * found["ms_per_image_homogeneous"] == pytest.approx(192, rel=0.04)
+
+
+def test_pairs_are_compared_with_the_homogeneous_jobs_before_and_after(bench, monkeypatch):
+    """Each calibrated by the one before it."""
+    options = bench.cluster.parse(["--only", "cifar", "--pairs", "2"])
+    model = bench.cluster.Model(workload(bench, "cifar"), options)
+    image_ms = iter([1.0, 1.0, 2.0, 3.0])
+
+    def run(case, *, floors_ms, work):
+        step_ms = 90.0 if case.data_hosts else next(image_ms) * model.batch
+        return {(floor, "sleep"): {"step_ms": step_ms} for floor in floors_ms}
+
+    monkeypatch.setattr(model, "_run", run)
+    found = [one for one in model.pairs(2) if one["floor_ms"] == 86.0]
+    # 192 images of 1 and 2 ms, then 96 of 2 and 3
+    assert [one["homogeneous_ms"] for one in found] == pytest.approx([288.0, 240.0])
+    assert [one["ratio"] for one in found] == pytest.approx([3.2, 240 / 90])
+
+
+def test_nothing_is_published_of_camera_frames(bench, capsys):
+    with pytest.raises(SystemExit):
+        bench.cluster.parse(["--only", "driving", "--pairs", "1"])
+    assert "nothing is published but of cifar, mnist" in capsys.readouterr().err
