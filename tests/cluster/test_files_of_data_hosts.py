@@ -219,6 +219,7 @@ print(sum(1 for _ in files(sys.argv[1], service=sys.argv[2], ready_timeout_s=flo
 """
 
 
+@pytest.mark.faults
 def test_a_frozen_worker_ends_in_an_error_at_the_deadline(tmp_path):
     """It still accepts connections, so that only its silence tells; and the process that waited for it ends."""
     folder = write_records(tmp_path / "train", 2)

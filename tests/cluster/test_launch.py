@@ -121,7 +121,7 @@ for _ in iterator:
 
 
 def test_killed_leader_launcher_ends_script(make_job, write_script):
-    """By the kernel; the data host notices the silence (faults/test_matrix.py)."""
+    """By the kernel; the data host notices the silence (faults/test_fault_matrix.py)."""
     script = write_script(READ + "for _ in dataset: time.sleep(0.05)")
     job = make_job(GROUPS)
     for host in job.hosts:

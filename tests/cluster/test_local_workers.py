@@ -132,6 +132,7 @@ def test_a_local_worker_that_dies_comes_back_and_the_pass_ends(make_job, write_s
     assert 2800 <= total <= 3000, "at most what the dead worker held is lost"
 
 
+@pytest.mark.faults
 def test_a_local_worker_that_cannot_start_does_not_fail_the_training(make_job, write_script, tmp_path):
     (tmp_path / "broken_ops.py").write_text("raise OSError('libbroken.so: cannot open shared object file')")
     job = make_job(GROUPS)

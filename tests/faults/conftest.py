@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All of this folder belong to `make test-faults`, but for the matrix, all of whose cells are in `make bench-faults`."""
     for item in items:
-        if item.path.is_relative_to(HERE) and item.path.name != "test_matrix.py":
+        if item.path.is_relative_to(HERE) and item.path.name != "test_fault_matrix.py":
             item.add_marker(pytest.mark.faults)
 
 

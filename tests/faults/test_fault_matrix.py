@@ -16,7 +16,7 @@ from faulting.runs import measure  # noqa: E402
 
 QUICK = {"lease-s": 8, "first-contact-s": 20}
 AT_S = 12.0
-READ_S = 20.0  # of those that read for some time, whatever happens
+READ_S = 16.0  # of those that read for some time, whatever happens
 
 
 @pytest.mark.parametrize("cell", [pytest.param(cell, id=cell.name) for cell in CELLS if cell.quick])
