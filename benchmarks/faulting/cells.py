@@ -108,7 +108,7 @@ CELLS = (
         ("{time}:kill-dispatcher", "{later}:kill-dispatcher"),
         arguments=_restarts(2),
     ),
-    Cell(_CUT, "cut", "resume", 10, ("{time}:cut:15s:data_group/2",), arguments={"seconds": 50}),
+    Cell(_CUT, "cut", "resume", 30, ("{time}:cut:15s:data_group/2",), arguments={"seconds": 50}),
     Cell(_GONE, "cut-for-good-endless", "go on", 20, ("{time}:cut:data_group/2",), "goes on with", _ON, gone=(_SECOND,)),
     Cell(
         _GONE,
