@@ -122,7 +122,7 @@ def test_pairs_are_compared_with_the_homogeneous_jobs_before_and_after(bench, mo
     """Each calibrated by the one before it."""
     options = bench.cluster.parse(["--only", "cifar", "--pairs", "2"])
     model = bench.cluster.Model(workload(bench, "cifar"), options)
-    image_ms = iter([1.0, 1.0, 2.0, 3.0])
+    image_ms = iter([1.0, 1.0, 2.0, 3.0] * 2)
 
     def run(case, *, floors_ms, work):
         step_ms = 90.0 if case.data_hosts else next(image_ms) * model.batch
