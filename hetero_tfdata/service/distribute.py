@@ -207,7 +207,6 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
     tf = _tensorflow()
     # only now: `import hetero_tfdata` and the unchanged path need no gRPC
     from hetero_tfdata.service.chunks import Passage
-    from hetero_tfdata.service.fallback import fallback_of
     from hetero_tfdata.service.readiness import DispatcherClient, wait_for_dataset, wait_for_workers
     from hetero_tfdata.service.rows import Extent
     from hetero_tfdata.service.splits import in_blocks
@@ -226,7 +225,7 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
         assert dispatcher is not None
         service = f"grpc://{dispatcher.address}:{dispatcher.dispatcher_port}"
     assert service is not None
-    fallback = fallback_of(service) if order.falls_back else None
+    fallback = _fallback(service) if order.falls_back else None
     if fallback is not None and fallback.is_lost:
         return _local(dataset, cluster, order).prefetch(tf.data.AUTOTUNE)
     # the dispatcher keeps the dataset in a file of that name
@@ -266,6 +265,12 @@ def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> t
         unpacked = fallback.attach(unpacked, _local(dataset, cluster, order))
     extent = Extent.of(dataset)
     return _watched(unpacked, order, cluster, stream, service, tellers, extent, fallback).prefetch(tf.data.AUTOTUNE)
+
+
+def _fallback(service: str) -> Fallback:
+    from hetero_tfdata.service.fallback import fallback_of
+
+    return fallback_of(service)
 
 
 def _local(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> tf.data.Dataset:

@@ -93,7 +93,7 @@ class Fallback:
         def shaped(_: tf.Tensor, *flat: tf.Tensor) -> Any:
             for tensor, part in zip(flat, parts):  # noqa: B905 - the autograph of TF 2.12 knows no strict
                 tensor.set_shape(part.shape)
-            return tf.nest.pack_sequence_as(spec, flat, expand_composites=True)
+            return tf.nest.map_structure(_shaped, tf.nest.pack_sequence_as(spec, flat, expand_composites=True), spec)
 
         return answered.map(shaped).with_options(remote.options())
 
@@ -186,6 +186,13 @@ class _Reading:
                 self._elements.put(element, timeout=_ASK_S)
                 return True
         return False
+
+
+def _shaped(value: Any, spec: tf.TypeSpec) -> Any:
+    """TensorFlow 2.12 knows no shape of a sparse tensor whose shape is not a constant."""
+    if isinstance(value, tf.SparseTensor) and spec.shape.is_fully_defined():
+        return tf.SparseTensor(value.indices, value.values, spec.shape.as_list())
+    return value
 
 
 def _empty(parts: list[tf.TypeSpec]) -> list[tf.Tensor]:

@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -36,10 +37,12 @@ from hetero_tfdata.cluster import sagemaker
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import JobError, StalledError
 from hetero_tfdata.service.blocked import Blocked
-from hetero_tfdata.service.fallback import Fallback
 from hetero_tfdata.service.pulse import Pulse
 from hetero_tfdata.service.readiness import DispatcherClient, connection_problem
 from hetero_tfdata.service.status import HostStatus, ask_status, reason_of
+
+if TYPE_CHECKING:
+    from hetero_tfdata.service.fallback import Fallback
 
 __all__ = ["Diagnosis", "Stall", "Stream", "diagnose", "watch"]
 

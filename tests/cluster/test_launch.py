@@ -132,7 +132,7 @@ def test_killed_leader_launcher_ends_script(make_job, write_script):
     wait_for(lambda: "serving with" in job.log("algo-1"), 60, "serving")
     time.sleep(2)
     os.kill(leader.pid, signal.SIGKILL)
-    wait_for(lambda: not alive(children), 5, "the end of the script")
+    assert wait_for(lambda: not alive(children), 5, "the end of the script")
 
 
 def test_sigterm_reaches_script_and_data_host(make_job, write_script):
