@@ -53,8 +53,10 @@ class Look:
         if sum(sample[3] for sample in latest.values()) < restarts:
             return False
         for host, (*_, ready, count, served) in latest.items():
-            since = next(sample for sample in self.samples if sample[1] == host and sample[3] == count)
-            if not ready or (count and served <= since[4]):
+            if not ready:
+                return False
+            since = next(sample for sample in self.samples if sample[1] == host and sample[2] and sample[3] == count)
+            if count and served <= since[4]:
                 return False
         return True
 
