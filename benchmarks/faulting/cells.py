@@ -9,6 +9,8 @@ from typing import Any
 __all__ = ["CELLS", "Cell"]
 
 _AT_S = 25  # from the start of the first host: three hosts on two CPUs read batches by then
+_CUT_S = 15
+_LATE_S = 60
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Cell:
         memory_gib: of each host.
         repeats: rows may come twice.
         token: the job has one.
-        quick: it runs in `make test` too, which is without namespaces.
+        quick: `make test` has it too, with that isolation and shorter times; None: it has not.
     """
 
     row: str
@@ -47,11 +49,12 @@ class Cell:
     memory_gib: float | None = None
     repeats: bool = False
     token: bool = False
-    quick: bool = False
+    quick: str | None = None
 
-    def schedule(self, at_s: float = _AT_S) -> tuple[str, ...]:
+    def schedule(self, at_s: float = _AT_S, cut_s: float = _CUT_S, late_s: float = _LATE_S) -> tuple[str, ...]:
         """The faults with their times."""
-        return tuple(fault.format(time=f"{at_s:g}s", later=f"{at_s + 3:g}s", again=f"{at_s + 15:g}s") for fault in self.faults)
+        times = {"time": at_s, "later": at_s + 3, "again": at_s + 15, "cut": cut_s, "late": late_s}
+        return tuple(fault.format(**{name: f"{seconds:g}s" for name, seconds in times.items()}) for fault in self.faults)
 
 
 _WORKER = "worker killed / frozen 20 s / out of memory"
@@ -79,7 +82,7 @@ def _restarts(count: int) -> dict[str, int]:
 
 
 CELLS = (
-    Cell(_WORKER, "worker-killed", "resume", 10, (_KILL,), arguments=_restarts(1), quick=True),
+    Cell(_WORKER, "worker-killed", "resume", 10, (_KILL,), arguments=_restarts(1), quick="process"),
     Cell(_WORKER, "worker-frozen", "resume", 10, ("{time}:freeze:20s:data_group/2",), arguments={"seconds": 50}),
     Cell(
         _WORKER,
@@ -90,7 +93,7 @@ CELLS = (
         arguments={**_restarts(1), "hog-gib": 6},
         memory_gib=3,
     ),
-    Cell(_ALL, "workers-killed", "resume", 10, (_KILL,) * 2, arguments={**_restarts(2), "workers": 2}, quick=True),
+    Cell(_ALL, "workers-killed", "resume", 10, (_KILL,) * 2, arguments={**_restarts(2), "workers": 2}, quick="process"),
     Cell(
         _ALL,
         "workers-killed-twice",
@@ -99,7 +102,7 @@ CELLS = (
         (_KILL, _KILL, _KILL_AGAIN, _KILL_AGAIN),
         arguments={**_restarts(4), "workers": 2},
     ),
-    Cell(_DISPATCHER, "dispatcher-killed", "go on", 20, ("{time}:kill-dispatcher",), arguments=_restarts(1), quick=True),
+    Cell(_DISPATCHER, "dispatcher-killed", "go on", 20, ("{time}:kill-dispatcher",), arguments=_restarts(1), quick="process"),
     Cell(
         _DISPATCHER,
         "dispatcher-killed-again",
@@ -108,7 +111,7 @@ CELLS = (
         ("{time}:kill-dispatcher", "{later}:kill-dispatcher"),
         arguments=_restarts(2),
     ),
-    Cell(_CUT, "cut", "resume", 30, ("{time}:cut:15s:data_group/2",), arguments={"seconds": 50}),
+    Cell(_CUT, "cut", "resume", 30, ("{time}:cut:{cut}:data_group/2",), arguments={"seconds": 50}, quick="namespace"),
     Cell(_GONE, "cut-for-good-endless", "go on", 20, ("{time}:cut:data_group/2",), "goes on with", _ON, gone=(_SECOND,)),
     Cell(
         _GONE,
@@ -119,7 +122,7 @@ CELLS = (
         "goes on with",
         _ON,
         gone=(_SECOND,),
-        quick=True,
+        quick="process",
     ),
     Cell(_GONE, "cut-for-good-finite", "end", 60, ("{time}:cut:data_group/2",), "algo-", _ENDLESS),
     Cell(_GONE, "data-host-vanished-finite", "end", 60, ("{time}:kill-host:data_group/2",), "algo-", _ENDLESS, gone=(_SECOND,)),
@@ -143,12 +146,22 @@ CELLS = (
         "algo-",
         _ENDLESS,
         gone=(_FIRST,),
-        quick=True,
+        quick="process",
     ),
     Cell(_DISPATCHER_HOST, "data-launcher-killed", "end", 60, (), "algo-", {**_ENDLESS, "die": _FIRST}, gone=(_FIRST,)),
     Cell(_SCRIPT, "script-raises", "end", 30, (), "ValueError: no such layer: conv9", {"seconds": 3, "end": "raise"}),
     Cell(_SCRIPT, "exit-3", "end", 30, (), "exited with code 3", {"seconds": 3, "end": "3"}),
-    Cell(_SCRIPT, "rank-killed", "end", 30, ("{time}:kill-rank:1",), "rank 1", _ENDLESS, ranks=2, quick=True),
+    Cell(_SCRIPT, "rank-killed", "end", 30, ("{time}:kill-rank:1",), "rank 1", _ENDLESS, ranks=2, quick="process"),
+    Cell(
+        _SCRIPT,
+        "rank-out-of-memory",
+        "end",
+        30,
+        told="killed by signal 9",
+        arguments={"seconds": 3, "end": "hog"},
+        ranks=2,
+        memory_gib=3,
+    ),
     Cell(_SCRIPT, "all-ranks-killed", "end", 30, ("{time}:kill-rank:0", "{time}:kill-rank:1"), arguments=_ENDLESS, ranks=2),
     Cell(
         _TRAINER,
@@ -169,9 +182,9 @@ CELLS = (
         "lost algo-",
         {**_ENDLESS, "die": "dnn_group"},
         gone=("dnn_group",),
-        quick=True,
+        quick="process",
     ),
-    Cell("training succeeded", "succeeded", "succeed", 10, arguments={"seconds": 5}, quick=True),
+    Cell("training succeeded", "succeeded", "succeed", 10, arguments={"seconds": 5}, quick="process"),
     Cell("training succeeded", "two-ranks-succeeded", "succeed", 10, arguments={"seconds": 5}, ranks=2),
     Cell(
         "one host never comes up",
@@ -182,9 +195,17 @@ CELLS = (
         "did not come up within",
         {**_ENDLESS, "first-contact-s": 45},
         gone=(_SECOND,),
-        quick=True,
+        quick="process",
     ),
-    Cell("a host comes up 60 s late", "late", "resume", 10, ("1s:freeze:60s:data_group/2",), arguments={"seconds": 45}),
+    Cell(
+        "a host comes up 60 s late",
+        "late",
+        "resume",
+        10,
+        ("1s:freeze:{late}:data_group/2",),
+        arguments={"until-all": 1},
+        quick="process",
+    ),
     Cell(
         _PORT,
         "health-port-taken",
@@ -192,7 +213,7 @@ CELLS = (
         60,
         told="is in use by process ",
         arguments={**_ENDLESS, "occupy": 1},
-        quick=True,
+        quick="process",
     ),
     Cell(_PORT, "worker-port-taken", "go on", 20, arguments={"seconds": 5, "occupy": 10}),
     Cell(_DISK, "disk-full", "end", 60, ("{time}:disk-full:data_group",), "No space left on device", _ENDLESS),
@@ -203,7 +224,7 @@ CELLS = (
         60,
         told="no folder for the dispatcher's journal",
         arguments={**_ENDLESS, "read-only": 1},
-        quick=True,
+        quick="process",
     ),
     Cell(
         _STRANGERS,
@@ -213,9 +234,19 @@ CELLS = (
         told="strangers were refused",
         arguments={"seconds": 40, "garbage": 100, "strangers": 1},
         token=True,
-        quick=True,
+        quick="process",
     ),
-    Cell(_STRANGERS, "garbage-1000-a-second", "keep pace", 0.05, arguments={"seconds": 100, "garbage": 1000}, token=True),
+    *(
+        Cell(
+            _STRANGERS,
+            f"garbage-1000-a-second-{where}",
+            "keep pace",
+            0.05,
+            arguments={"seconds": 100, "garbage": 1000, "garbage-to": where},
+            token=True,
+        )
+        for where in ("all", "dispatchers", "health", "workers")
+    ),
     Cell(
         "wrong TensorFlow on the data hosts",
         "another-tensorflow",
@@ -223,5 +254,6 @@ CELLS = (
         60,
         told="a graph may hold operations that the other version lacks",
         arguments={**_ENDLESS, "data-python": ""},
+        quick="process",
     ),
 )

@@ -40,7 +40,7 @@ def measure(
     output: Path,
     *,
     isolation: str = "namespace",
-    at_s: float | None = None,
+    times: Mapping[str, float] | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Finding:
     """Runs it: two data hosts and a training host, whose logs stay in `output`.
@@ -49,7 +49,7 @@ def measure(
         cell: which one.
         output: folder.
         isolation: of the emulator.
-        at_s: when its faults happen; None: at the usual time.
+        times: of its faults, for `Cell.schedule`; None: the usual ones.
         arguments: of the job besides the cell's.
     """
     job = Job(
@@ -66,7 +66,7 @@ def measure(
         output=output,
         timeout_s=_TIMEOUT_S,
         isolation=isolation,
-        faults=cell.schedule() if at_s is None else cell.schedule(at_s),
+        faults=cell.schedule(**(times or {})),
         memory_gib=cell.memory_gib,
         stop_grace_s=5.0,
     )

@@ -28,6 +28,7 @@ class Striker:
         self._tell = tell
         self._lasting: list[tuple[float, Fault]] = []  # when it is over, what
         self._look_at: dict[Fault, float] = {}
+        self._killed: set[psutil.Process] = set()  # a large process is to be seen for some time after its SIGKILL
 
     def act(self, elapsed_s: float, running: Mapping[str, RunningHost], ended: Collection[str]) -> None:
         """Does what is due, `elapsed_s` after the start of the first host."""
@@ -74,8 +75,11 @@ class Striker:
         if fault.kind in ("kill-worker", "kill-dispatcher", "kill-rank"):
             alive = [host for name, host in running.items() if name not in ended and fault.host in (None, name)]
             for one in alive:
-                process = _rank(one, fault.rank) if fault.rank is not None else _server(one, fault.kind.removeprefix("kill-"))
+                below = [process for process in _below(one) if process not in self._killed]
+                kind = fault.kind.removeprefix("kill-")
+                process = _rank(below, fault.rank) if fault.rank is not None else _server(below, kind)
                 if process is not None and _killed(process):
+                    self._killed.add(process)
                     return one.host.name, f"SIGKILL for process {process.pid} on {one.host.name} ({one.host.group})"
             return None
         host = running.get(fault.host or "")
@@ -132,9 +136,9 @@ def _victim(fault: Fault) -> str:
     return f"a {fault.kind.removeprefix('kill-')}{where}" if fault.kind.startswith("kill-") else f"{fault.host}"
 
 
-def _server(host: RunningHost, kind: str) -> psutil.Process | None:
+def _server(below: Sequence[psutil.Process], kind: str) -> psutil.Process | None:
     """The first process with the bare argument."""
-    for process in _below(host):
+    for process in below:
         try:
             if kind in process.cmdline()[1:]:
                 return process
@@ -143,9 +147,9 @@ def _server(host: RunningHost, kind: str) -> psutil.Process | None:
     return None
 
 
-def _rank(host: RunningHost, number: int) -> psutil.Process | None:
+def _rank(below: Sequence[psutil.Process], number: int) -> psutil.Process | None:
     """The process that was started as this rank: the topmost that has its number in the environment."""
-    having = {process.pid: process for process in _below(host) if _rank_of(process) == number}
+    having = {process.pid: process for process in below if _rank_of(process) == number}
     for process in having.values():
         try:
             if process.ppid() not in having:

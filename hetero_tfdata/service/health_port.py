@@ -2,7 +2,8 @@
 
 Only hosts of the job are heard, by the addresses that they connect from, and where the job has a token (the variable
 HETERO_TFDATA_TOKEN, the same on every host) only those that show it. That holds for every method. Anything else changes
-nothing: what is no gRPC is cut off by gRPC itself, half-open connections after some seconds.
+nothing: what is no gRPC is cut off by gRPC itself, half-open connections after some seconds. Messages, calls at once and calls
+a second are limited.
 
 The transport is not encrypted: who can read the hosts' traffic can read the token. See README, "Ports and who may speak".
 """
@@ -14,6 +15,7 @@ import ipaddress
 import os
 import re
 import socket
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +46,7 @@ _SERVER_OPTIONS = [
     ("grpc.server_handshake_timeout_ms", 5000),  # of a connection that says nothing
 ]
 _MAX_CALLS = 512  # at once: each host of a job follows the leader, and asks now and then
+_CALLS_PER_S, _CALLS_IN_A_BURST = 200.0, 1000.0  # of one address: the ranks of a host begin and end together
 _Unary = Callable[[bytes, grpc.ServicerContext], bytes]
 _Stream = Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]
 _Addresses = frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]
@@ -161,10 +164,29 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+class _Rate:
+    """How many calls an address may still make: a bucket that fills up again (token bucket, RFC 2697). Only admitted addresses
+    are counted, so there are as many buckets as hosts."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
+
+    def takes(self, address: str) -> bool:
+        """Whether one more call from there is within the rate."""
+        now = time.monotonic()
+        with self._lock:
+            left, since = self._left.get(address, (_CALLS_IN_A_BURST, now))
+            left = min(_CALLS_IN_A_BURST, left + (now - since) * _CALLS_PER_S)
+            self._left[address] = max(0.0, left - 1), now
+        return left >= 1
+
+
 class _Admission:
     def __init__(self, members: Members, token: str | None) -> None:
         self._members = members
         self._token = token
+        self._rate = _Rate()
 
     def of(self, method: Callable[[bytes, grpc.ServicerContext], Any]) -> Callable[[bytes, grpc.ServicerContext], Any]:
         """The method, for callers that are admitted."""
@@ -178,6 +200,8 @@ class _Admission:
                     context.abort(
                         grpc.StatusCode.UNAUTHENTICATED, f"expected the job's {TOKEN_VARIABLE}, the same on every host"
                     )
+            if not self._rate.takes(context.peer().rpartition(":")[0]):
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"more than {_CALLS_PER_S:g} calls a second from one address")
             return method(request, context)
 
         return admitted

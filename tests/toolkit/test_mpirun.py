@@ -119,6 +119,33 @@ def test_a_training_that_raises_ends_the_data_hosts(emulate: Callable[..., Resul
         assert "ValueError: the disk is on fire" in host.failure
 
 
+MPIRUN_DIES = """
+import os, signal, time
+from pathlib import Path
+if os.environ["OMPI_COMM_WORLD_RANK"] == "0":
+    time.sleep(5)
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and (folder / "comm").read_text() == "mpirun\\n":
+            os.kill(int(folder.name), signal.SIGKILL)
+time.sleep(200)
+"""
+
+
+@pytest.mark.timeout(600)
+def test_an_mpirun_that_is_killed_ends_the_data_hosts(emulate: Callable[..., Result], tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    source = tmp_path / "launched"
+    source.mkdir()
+    shutil.copy(RECIPE / "launcher.py", source)
+    (source / "train.py").write_text(MPIRUN_DIES)
+    dnn = Group("dnn_group", "ml.p4d.24xlarge", 1)
+    result = emulate(
+        source, DATA, dnn, entry_point="launcher.py", distribution="dnn_group", processes_per_host=2, timeout_s=150
+    )
+    assert result.ended_by is None
+    assert all(host.exit_code != 0 and host.failure for host in result.hosts)
+
+
 @pytest.mark.timeout(600)
 def test_a_stopped_run_leaves_nothing_of_mpirun_and_ssh(emulate: Callable[..., Result]) -> None:
     seen: dict[str, set[psutil.Process]] = {"sshd": set(), "mpirun": set(), "orted": set()}

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hetero_tfdata.emulate import Group, Job
 from hetero_tfdata.emulate.faults import Fault, located
 from hetero_tfdata.emulate.hosts import Host
+from hetero_tfdata.emulate.striking import Striker
 from hetero_tfdata.errors import ConfigurationError
 
 HOSTS = (
@@ -98,3 +102,31 @@ def test_a_rank_needs_a_distribution(tmp_path: Path) -> None:
     job = Job([Group("data_group", "ml.c5.18xlarge", 1)], tmp_path, "train.py")
     with pytest.raises(ConfigurationError, match="this job has no ranks"):
         located(["1s:kill-rank:0"], job, HOSTS, isolation="process")
+
+
+TWO_WORKERS = """
+import subprocess, sys
+sleeping = [sys.executable, "-c", "import time; time.sleep(60)", "worker"]
+workers = [subprocess.Popen(sleeping) for _ in range(2)]
+print("up", flush=True)
+sys.stdin.read()
+for worker in workers:
+    worker.kill()
+    worker.wait()
+"""
+
+
+def test_a_process_that_takes_its_time_to_die_is_not_killed_again(monkeypatch):
+    """Two faults at once are for two workers, also while the first one's memory is still given back."""
+    struck: list[int] = []
+    monkeypatch.setattr("hetero_tfdata.emulate.striking._killed", lambda process: struck.append(process.pid) or True)
+    said: list[str] = []
+    parent = subprocess.Popen([sys.executable, "-c", TWO_WORKERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with parent:
+        assert parent.stdout.readline() == b"up\n"
+        host = SimpleNamespace(process=parent, host=SimpleNamespace(name="algo-1", group="cpus"))
+        striker = Striker([Fault.parse("0s:kill-worker:algo-1")] * 3, lambda kind, *_: said.append(kind))
+        striker.act(1.0, {"algo-1": host}, ())
+        parent.stdin.close()
+    assert len(set(struck)) == len(struck) == 2
+    assert said == ["fault", "fault", "waiting"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import socket
@@ -16,7 +17,7 @@ from hetero_tfdata.cluster import Host
 from hetero_tfdata.errors import ConfigurationError, JobError
 from hetero_tfdata.launch.following import follow, report_rank
 from hetero_tfdata.launch.health import HealthServer, Phase, RankReport
-from hetero_tfdata.service import demand
+from hetero_tfdata.service import demand, health_port
 from hetero_tfdata.service.demand import Demand
 from hetero_tfdata.service.health_port import TOKEN_VARIABLE, Members, job_token
 from hetero_tfdata.service.shares import Share, teller
@@ -191,3 +192,49 @@ def test_messages_that_are_too_long_are_refused(host, health):
             call(b" " * 100_000, timeout=10, metadata=(("hetero-tfdata-token", TOKEN),))
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert health.reports == {}
+
+
+def shown() -> tuple[tuple[str, str], ...]:
+    return (("hetero-tfdata-token", TOKEN),)
+
+
+def test_an_address_that_calls_without_a_pause_is_told_to_stop_and_heard_again(host, health, monkeypatch):
+    monkeypatch.setattr(health_port, "_CALLS_PER_S", 20.0)
+    monkeypatch.setattr(health_port, "_CALLS_IN_A_BURST", 50.0)
+    with grpc.insecure_channel(f"127.0.0.1:{host.health_port}") as channel:
+        ask = channel.unary_unary(f"/{HEALTH_SERVICE}/Status")
+        said: set[str] = set()
+        end = time.monotonic() + 30
+        while not any("calls a second" in text for text in said) and time.monotonic() < end:
+            calls = [ask.future(b"{}", timeout=20, metadata=shown()) for _ in range(100)]
+            refused = {call.details() for call in calls if call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED}
+            assert all(call.code() in (grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED) for call in calls)
+            said |= refused
+    assert "more than 20 calls a second from one address" in said
+    wait_for(lambda: heard(host), 5, "the port to hear this address again")
+
+
+def heard(host) -> bool:
+    with contextlib.suppress(JobError):
+        return ask_status(host, 5).phase is Phase.STARTING
+    return False
+
+
+def test_readers_that_take_nothing_hold_up_nobody(host, health):
+    """They follow the host's state and never read: each may wait as long as it likes."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{host.health_port}"))
+            channel.unary_stream(f"/{HEALTH_SERVICE}/Follow")(b"{}", timeout=60, metadata=shown())
+        assert ask_status(host, 10).phase is Phase.STARTING
+        health.publish(Phase.SERVING)
+        assert ask_status(host, 10).phase is Phase.SERVING
+
+
+def test_a_report_that_is_sent_again_changes_nothing(host, health):
+    said = {"rank": 0, "host": "algo-1", "exit_code": 0, "reason": None}
+    with grpc.insecure_channel(f"127.0.0.1:{host.health_port}") as channel:
+        report = channel.unary_unary(f"/{HEALTH_SERVICE}/Report")
+        for message in (said, said, {**said, "exit_code": 1, "reason": "changed its mind"}):
+            report(json.dumps(message).encode(), timeout=10, metadata=shown())
+    assert {rank: (told.exit_code, told.reason) for rank, told in health.reports.items()} == {0: (0, None)}

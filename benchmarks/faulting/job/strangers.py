@@ -26,11 +26,17 @@ _ASK_S = 14.0
 _FOREIGN = "10.77.200.200"  # in the emulated network, and no host's
 
 
-def send_garbage(cluster: Cluster, per_s: float) -> None:
-    """Random bytes, beginnings of HTTP/2 and silence, to every port that the job may listen on: for 30 s, then 10 s nothing,
-    again and again. Each of these times is a line [begin, end, connections] of garbage.jsonl."""
+def send_garbage(cluster: Cluster, per_s: float, where: str) -> None:
+    """Random bytes, beginnings of HTTP/2 and silence, for 30 s, then 10 s nothing, again and again: to every port that the job
+    may listen on ("all"), or to those of its "dispatchers", "health" ports or "workers" only. Each of these times is a line
+    [begin, end, connections] of garbage.jsonl."""
     openings = (secrets.token_bytes(500), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + secrets.token_bytes(100), b"stop\n", b"")
-    ports = [(host, offset) for host in cluster.hosts for offset in (0, 1, 2, 10, 11)]
+    ports = {
+        "all": [(host, offset) for host in cluster.hosts for offset in (0, 1, 2, 10, 11)],
+        "dispatchers": [(cluster.data_hosts[0], 0)],
+        "health": [(host, 1) for host in cluster.hosts],
+        "workers": [(host, 10) for host in cluster.data_hosts],
+    }[where]
 
     def send(number: int) -> socket.socket | None:
         host, offset = ports[number % len(ports)]

@@ -4,9 +4,10 @@
 --endless 1           again and again
 --seconds S           reads that long and ends; 0: to the end of the dataset
 --until-restarts N    reads until N servers of the data hosts were started again and make batches
+--until-all 1         reads until every data host has made batches
 --on-loss HOW         distribute(on_service_loss=HOW)
 --hog-gib N           the worker that gets row 5,000 allocates so much memory
---end HOW             after that: ok, raise, or a number to exit with
+--end HOW             after that: ok, raise, hog (rank 1 allocates memory until it is killed), or a number to exit with
 """
 
 from __future__ import annotations
@@ -60,6 +61,14 @@ class Look:
                 return False
         return True
 
+    def has_seen_all(self) -> bool:
+        """Whether each data host has made batches between two samples."""
+        for host in self._hosts:
+            served = [sample[4] for sample in self.samples if sample[1] == host.name and sample[2]]
+            if not served or served[-1] <= served[0]:
+                return False
+        return True
+
     def _run(self) -> None:
         while not self._ended.wait(_LOOK_S):
             for host in self._hosts:
@@ -94,6 +103,7 @@ def main() -> None:
     parser.add_argument("--endless", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--until-restarts", type=int, default=0)
+    parser.add_argument("--until-all", type=int, default=0)
     parser.add_argument("--on-loss", default="fail")
     parser.add_argument("--hog-gib", type=float, default=0.0)
     parser.add_argument("--end", default="ok")
@@ -111,6 +121,8 @@ def main() -> None:
             break
         if options.until_restarts and look.has_seen(options.until_restarts):
             break
+        if options.until_all and look.has_seen_all():
+            break
         time.sleep(_STEP_S)
     look.end()
     every = np.concatenate(rows)
@@ -125,7 +137,10 @@ def main() -> None:
         json.dump(report, file)
     if options.end == "raise":
         raise ValueError("no such layer: conv9")
-    if options.end != "ok":
+    if options.end == "hog":
+        hoard = [bytearray(b"x") * 2**28 for _ in range(100 * cluster.ranks.rank)]
+        time.sleep(600 + len(hoard))
+    elif options.end != "ok":
         sys.exit(int(options.end))
 
 
