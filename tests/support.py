@@ -35,26 +35,26 @@ def free_blocks(count: int) -> list[int]:
     candidates = list(range(20000 + 100 * (worker % 2), 32000, 200))
     random.shuffle(candidates)
     for first in candidates:
-        if all(_bindable(first + offset) for offset in range(20)) and _taken(first):
+        if all(_bindable(first + offset) for offset in range(20)) and _taken(first + 99):
             blocks.append(first)
             if len(blocks) == count:
                 return blocks
     raise AssertionError("no free ports")
 
 
-# This process's latest blocks: the tests before have ended, and closed sockets give their names back.
+# This process's latest blocks: the tests before have ended, and closed sockets give their ports back.
 _latest: collections.deque[socket.socket] = collections.deque(maxlen=12)
 
 
-def _taken(first: int) -> bool:
-    """Whether it is this process's from now on: a name that one socket of the machine can have."""
-    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+def _taken(last: int) -> bool:
+    """Whether the block is this process's from now on: its last port is bound, which emulators look at, and bind, too."""
+    own = socket.socket()
     try:
-        name.bind(f"\0hetero-tfdata-test-ports-{first}")
+        own.bind(("0.0.0.0", last))
     except OSError:
-        name.close()
+        own.close()
         return False
-    _latest.append(name)
+    _latest.append(own)
     return True
 
 

@@ -49,16 +49,22 @@ def assigned(job: Job, seed: int | None = None) -> list[Group]:
     return slots
 
 
-def place(job: Job, seed: int | None = None) -> tuple[Host, ...]:
+def place(job: Job, seed: int | None = None, held: list[socket.socket] | None = None) -> tuple[Host, ...]:
     """The job's hosts in natural order of their names, each with a block of ports on this machine.
+
+    Args:
+        job: whose hosts.
+        seed: of the assignment; see `assigned`.
+        held: gets a socket for each host. Until it is closed no other emulator takes the host's block, on which nobody listens
+            before TensorFlow is imported.
 
     Raises:
         PortInUseError: not enough free ports.
     """
-    slots = assigned(job, seed)
+    slots, held = assigned(job, seed), [] if held is None else held
     return tuple(
         Host(f"algo-{number}", group.name, group.instance_type, ADDRESS, first_port)
-        for number, (group, first_port) in enumerate(zip(slots, _free_blocks(len(slots)), strict=True), start=1)
+        for number, (group, first_port) in enumerate(zip(slots, _free_blocks(len(slots), held), strict=True), start=1)
     )
 
 
@@ -77,11 +83,11 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _free_blocks(count: int) -> list[int]:
-    """First ports of blocks in which nothing listens.
+def _free_blocks(count: int, held: list[socket.socket]) -> list[int]:
+    """First ports of blocks in which nothing listens, and which are ours from now on: each block's last port is bound.
 
-    Below the ephemeral range, so that no outgoing connection takes one of them first; from a random block on, so that
-    two emulators that start together rarely meet.
+    Below the ephemeral range, so that no outgoing connection takes one of them first; from a random block on, as looking at a
+    port takes it for a moment, also from another emulator that looks at it.
     """
     end = _ephemeral_start()
     if end < FIRST_PORT + 2 * PORTS_PER_HOST:  # a machine that lends all of its ports: no place is safer than another
@@ -92,7 +98,8 @@ def _free_blocks(count: int) -> list[int]:
     for first in candidates[start:] + candidates[:start]:
         if len(blocks) == count:
             break
-        if all(_is_free(port) for port in range(first, first + _CHECKED_PORTS)):
+        if all(_is_free(port) for port in range(first, first + _CHECKED_PORTS)) and (own := _bound(first + PORTS_PER_HOST - 1)):
+            held.append(own)
             blocks.append(first)
     if len(blocks) < count:
         raise PortInUseError(
@@ -110,9 +117,17 @@ def _ephemeral_start() -> int:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            return False
-    return True
+    probe = _bound(port)
+    if probe is not None:
+        probe.close()
+    return probe is not None
+
+
+def _bound(port: int) -> socket.socket | None:
+    probe = socket.socket()
+    try:
+        probe.bind(("0.0.0.0", port))
+    except OSError:
+        probe.close()
+        return None
+    return probe

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,9 +33,12 @@ class ProcessIsolation(Isolation):
 
     hosts_are = "processes"
 
+    def __init__(self) -> None:
+        self._held: list[socket.socket] = []
+
     def place(self, job: Job, seed: int | None) -> tuple[Host, ...]:
-        """The hosts, each with a free block of ports."""
-        return place(job, seed)
+        """The hosts, each with a block of ports that is theirs until the run is over."""
+        return place(job, seed, self._held)
 
     @contextlib.contextmanager
     def prepared(self, job: Job, hosts: tuple[Host, ...], folder: RunFolder) -> Iterator[Site]:
@@ -42,6 +46,8 @@ class ProcessIsolation(Isolation):
         for host in hosts:
             make_folder(folder.path / host.name / _PROGRAMS, job.gpus_of(host.group))
         with contextlib.ExitStack() as stack:
+            for own in self._held:
+                stack.enter_context(own)
             yield _Site(hosts, folder, stack.enter_context(_socket_folder()) if job.distribution else "")
 
 

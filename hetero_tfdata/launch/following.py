@@ -26,6 +26,8 @@ _AGAIN_S = 0.5
 _ANNOUNCE_S = 10.0
 # A launcher that was killed leaves a host whose kernel refuses connections: it never comes back, so nobody waits for its lease.
 _LOOK_AFTER_S, _LOOK_EVERY_S, _REFUSALS = 4.0, 1.0, 5
+# A turn of the loop that took longer: this host stood still, and heard nobody meanwhile, whatever they said.
+_STOOD_STILL_S = 3.0
 _CHANNEL_OPTIONS = [
     # notice within about 10 s that the other side's host or network is gone, also while nothing is sent
     ("grpc.keepalive_time_ms", 5000),
@@ -52,7 +54,8 @@ def follow(
         host: whom to follow.
         follower: this host's name.
         first_contact_s: how long the other host may take to come up.
-        lease_s: how long, after that, it may be silent. It says something every 2 s.
+        lease_s: how long, after that, it may be silent. It says something every 2 s. Time in which this host stood still itself
+            (a paused machine) does not count.
         stopped: ends the wait.
         on_state: called with each new state.
         gave_up: why that host failed before it had a state to publish, if it said so (`HealthServer.failure_of`).
@@ -66,7 +69,7 @@ def follow(
     channel = connect(host, _CHANNEL_OPTIONS)
     reader = threading.Thread(target=_read_states, args=(channel, follower, messages, finished), daemon=True)
     reader.start()
-    started = last_sign = time.monotonic()
+    started = last_sign = last_turn = time.monotonic()
     state: HostState | None = None
     problem = "no connection"
     place = f"{host.name} ({host.address}:{host.health_port})"
@@ -74,6 +77,9 @@ def follow(
     try:
         while not stopped.is_set():
             now = time.monotonic()
+            if now - last_turn > _STOOD_STILL_S:
+                last_sign += now - last_turn
+            last_turn = now
             if state is None and (reason := gave_up()) is not None:
                 raise JobError(reason)
             if state is None and now - last_sign > first_contact_s:

@@ -51,6 +51,25 @@ def test_each_host_has_a_block_of_ports_below_the_ephemeral_range(job: Job) -> N
     assert all(port % 100 == 0 and 20000 <= port <= hosts._ephemeral_start() - 100 for port in first_ports)
 
 
+def test_a_block_is_taken_until_its_run_is_over(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while nobody listens there yet: two emulators that start together get different blocks."""
+    one = Job([Group("cpu", "ml.c5.xlarge", 1)], job.source_dir, "train.py")
+    (first,) = [host.first_port for host in hosts.place(one)]
+    monkeypatch.setattr(hosts, "FIRST_PORT", first)
+    monkeypatch.setattr(hosts, "_ephemeral_start", lambda: first + 200)
+    isolation = ProcessIsolation()
+    placed = isolation.place(one, None)
+    others: list[socket.socket] = []
+    with RunFolder.claim(tmp_path / "out", one) as folder, isolation.prepared(one, placed, folder):
+        (other,) = hosts.place(one, held=others)
+        assert {placed[0].first_port, other.first_port} == {first, first + 100}
+        with pytest.raises(PortInUseError):
+            hosts.place(one)
+    for own in others:
+        own.close()
+    assert hosts.place(one)
+
+
 def test_a_block_with_a_listener_is_not_given_away(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     free = hosts.place(Job([job.groups[0]], job.source_dir, "train.py"))
     first = max(host.first_port for host in free)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,7 +16,7 @@ from hetero_tfdata.cluster import Host
 from hetero_tfdata.errors import JobError, PortInUseError
 from hetero_tfdata.launch.following import announce_failure, attending, follow, report_rank
 from hetero_tfdata.launch.health import HealthServer, HostState, Phase, RankReport
-from support import free_blocks, wait_for
+from support import clean_environment, free_blocks, wait_for
 
 
 @pytest.fixture
@@ -124,6 +127,32 @@ def test_a_host_that_restarts_within_the_lease_is_not_lost(host):
         health.publish(Phase.SUCCEEDED)
         thread.join(20)
     assert result == [HostState("algo-1", Phase.SUCCEEDED)]
+
+
+FOLLOWER = """
+import sys, threading
+from hetero_tfdata.cluster import Host
+from hetero_tfdata.launch.following import follow
+host = Host("algo-1", "127.0.0.1", int(sys.argv[1]))
+seen = lambda state: print(state.phase.value, flush=True)
+print(follow(host, "algo-2", first_contact_s=20.0, lease_s=4.0, stopped=threading.Event(), on_state=seen).phase.value)
+"""
+
+
+def test_a_host_that_stood_still_itself_does_not_think_that_the_other_one_is_lost(host):
+    """Stopped for longer than the lease: what was said meanwhile it could not hear."""
+    with HealthServer(host) as health:
+        health.publish(Phase.TRAINING)
+        command = [sys.executable, "-c", FOLLOWER, str(host.first_port)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()) as follower:
+            assert follower.stdout.readline() == "training\n"
+            follower.send_signal(signal.SIGSTOP)
+            time.sleep(6)
+            follower.send_signal(signal.SIGCONT)
+            time.sleep(2)
+            assert follower.poll() is None
+            health.publish(Phase.SUCCEEDED)
+            assert follower.communicate(timeout=20)[0].split() == ["succeeded", "succeeded"]
 
 
 def test_a_host_that_gives_up_at_its_start_says_so_to_the_others(host):
