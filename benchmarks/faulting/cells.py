@@ -202,7 +202,7 @@ CELLS = (
         "late",
         "resume",
         10,
-        ("1s:freeze:{late}:data_group/2",),
+        ("0s:freeze:{late}:data_group/2",),
         arguments={"until-all": 1},
         quick="process",
     ),
