@@ -5,8 +5,8 @@
 
 Two data hosts and a training host, each with namespaces of its own (as root, or where user namespaces are allowed), real
 servers, real links, faults on schedule. Each cell runs five times; its worst time counts. Prints a table and writes
-out/bench/faults.json, in which the figures of cells that are not run stay; each run's logs are in .cache/bench/faults/CELL-ROUND. Exits 1 if a run was not as it must be. About 80 s
-a run.
+out/bench/faults.json, in which the figures of cells that are not run stay; each run's logs are in
+.cache/bench/faults/CELL-ROUND. Exits 1 if a run was not as it must be. About 80 s a run.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ class RestartPolicy:
 
     Attributes:
         max_restarts: per server and window.
-        max_failed_starts: of a server that has not served yet; what fails at the start mostly fails again.
+        max_failed_starts: of a server that has not served yet; what fails at the start mostly fails again. What was killed from
+            outside (SIGKILL) did not fail: for it max_restarts holds.
         window_s: deaths longer ago than this are forgotten.
         backoff_s: wait before the first restart in a window, doubled for each further one, at most 8 s. A new server
             needs about 4 s to import TensorFlow anyway.
@@ -349,7 +350,8 @@ class Supervisor:
         while server.deaths and now - server.deaths[0] > self._policy.window_s:
             server.deaths.popleft()
         how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-        allowed = self._policy.max_restarts if server.has_served else self._policy.max_failed_starts - 1
+        has_failed = not server.has_served and code != -signal.SIGKILL
+        allowed = self._policy.max_failed_starts - 1 if has_failed else self._policy.max_restarts
         if len(server.deaths) > allowed:
             raise ServerDiedError(
                 f"{server.name} on port {server.port} died {len(server.deaths)} times within "

@@ -113,6 +113,23 @@ def test_a_server_that_is_given_up_leaves_the_others_tended(monkeypatch):
     assert "ImportError: no ops" in str(running.failure)
 
 
+def test_a_server_that_is_killed_before_it_serves_has_not_failed(monkeypatch):
+    real = subprocess.Popen
+    sleeping = "import time; time.sleep(60)"
+    monkeypatch.setattr(
+        supervisor.subprocess, "Popen", lambda command, **options: real([command[0], "-c", sleeping], **options)
+    )
+    server = Server("dispatcher", 0, 1, [], counted=False)
+    with Supervisor([server], log=print, policy=RestartPolicy(max_restarts=3, max_failed_starts=1, backoff_s=0.01)) as running:
+        for count in range(1, 4):
+            server.process.kill()
+            wait_for(lambda count=count: server.restarts == count and server.process.poll() is None, 30, "its return")
+        assert running.failure is None
+        server.process.kill()
+        wait_for(lambda: running.failure, 30, "the end of the patience")
+    assert "died 4 times within 300 s" in str(running.failure)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Modules that a dataset may need: what importing them does."""
