@@ -9,7 +9,7 @@ from importlib import resources
 
 from hetero_tfdata.errors import ConfigurationError
 
-__all__ = ["Instance", "instance", "parse"]
+__all__ = ["Instance", "instance", "instances", "parse"]
 
 _FILE = "instances.tsv"
 _PRICE = "usd_per_hour_"
@@ -46,11 +46,16 @@ def instance(name: str) -> Instance | None:
     Raises:
         ConfigurationError: the file is damaged; names line and column.
     """
-    return _all().get(name)
+    return instances().get(name)
 
 
 @functools.cache
-def _all() -> dict[str, Instance]:
+def instances() -> dict[str, Instance]:
+    """All instance types of the file, by name.
+
+    Raises:
+        ConfigurationError: the file is damaged; names line and column.
+    """
     return parse(resources.files("hetero_tfdata.cluster").joinpath(_FILE).read_text(encoding="utf-8"), _FILE)
 
 

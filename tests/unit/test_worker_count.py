@@ -37,6 +37,6 @@ def test_a_fast_link_on_a_small_machine_adds_nothing():
 
 def test_every_instance_type_has_memory_for_its_workers():
     """What worker_count's bound relies on: 8 GiB for each process."""
-    for kind in instances._all().values():
+    for kind in instances.instances().values():
         processes = worker_count(kind.vcpu, kind.baseline_gbps)
         assert processes * 8 <= kind.memory_gib or processes == 1, kind

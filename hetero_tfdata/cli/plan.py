@@ -1,0 +1,148 @@
+"""Predicts the step and the bill of clusters with and without data hosts, and says which one to take. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+from hetero_tfdata.errors import ConfigurationError
+
+SUMMARY = "predict step and bill with and without data hosts, and say which cluster to take"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The job, the candidates, what counts."""
+    add = parser.add_argument
+    add("--train-instance", required=True, metavar="TYPE", help="type of the training hosts, such as ml.p4d.24xlarge")
+    add("--train-count", type=int, default=1, metavar="N", help="training hosts (default: %(default)s)")
+    add("--data-instance", metavar="TYPE", help="type of the data hosts, such as ml.c5.18xlarge")
+    add("--search", action="store_true", help="try every type without accelerators that has a price as data host")
+    add("--global-batch-size", type=int, required=True, metavar="B", help="samples of a step, over all ranks")
+    add(
+        "--cpu-ms-per-sample",
+        type=float,
+        required=True,
+        metavar="C",
+        help="vCPU-milliseconds of the input graph on the training type with all its vCPUs busy: step without data hosts x "
+        "vCPUs / batch, where the input decides it",
+    )
+    add(
+        "--accelerator-ms-per-step",
+        type=float,
+        required=True,
+        metavar="A",
+        help="what a step takes when its batch is there already",
+    )
+    add("--wire-bytes-per-sample", type=float, required=True, metavar="W", help="what a sample weighs on the network")
+    add("--max-data-instances", type=int, metavar="M", help="most data hosts (default: until more of them change nothing)")
+    add(
+        "--prices",
+        default="2026-09",
+        metavar="2022|2026-09|FILE",
+        help="dollars per hour: of that date in us-east-1, or your own, in lines instance_type<tab>usd_per_hour (default: "
+        "%(default)s)",
+    )
+    add("--objective", default="cheapest", metavar="cheapest|fastest", help="what to recommend (default: %(default)s)")
+    add("--usd-per-hour-at-most", type=float, metavar="X", help="recommend no cluster beyond this")
+    add("--no-local-workers", action="store_true", help="the training hosts' CPUs make no samples beside data hosts")
+    add(
+        "--data-cpu-factor",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="speed of a data host's vCPU against a training host's (default: 1, as nobody has measured it)",
+    )
+    add("--json", action="store_true", help="as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the plan; 0."""
+    from hetero_tfdata.plan.advice import advise
+    from hetero_tfdata.plan.model import Assumptions, Job
+    from hetero_tfdata.plan.options import OBJECTIVES, best, data_types, options
+    from hetero_tfdata.plan.prices import PriceList, described
+    from hetero_tfdata.plan.render import text
+
+    _check(arguments, OBJECTIVES)
+    prices = PriceList.of(arguments.prices)
+    train = described(arguments.train_instance)
+    job = Job(
+        arguments.global_batch_size,
+        arguments.cpu_ms_per_sample,
+        arguments.accelerator_ms_per_step,
+        arguments.wire_bytes_per_sample,
+    )
+    assumptions = Assumptions(not arguments.no_local_workers, arguments.data_cpu_factor)
+    candidates = data_types(prices) if arguments.search else [described(arguments.data_instance)]
+    found = []
+    for data in candidates:
+        every = options(job, train, arguments.train_count, data, prices, arguments.max_data_instances, assumptions)
+        found += every if not found else every[1:]  # without data hosts it is the same for all
+    recommended = best(found, arguments.objective, arguments.usd_per_hour_at_most)
+    path = advise(job, found, recommended, prices, assumptions)
+    assumed = _assumed(arguments, prices.source, assumptions)
+    if arguments.json:
+        answer = {
+            "options": [one.as_json() for one in found],
+            "recommended": recommended.as_json(),
+            "advice": " ".join(f"{one.asked} {one.answer}: {one.told}." for one in path),
+            "path": [{"asked": one.asked, "answer": one.answer, "told": one.told} for one in path],
+            "assumptions": assumed,
+        }
+        print(json.dumps(answer, indent=1))
+    else:
+        shown = found if not arguments.search else _ranked(found, recommended)
+        print(text(shown, recommended, path, assumed))
+    return 0
+
+
+_SHOWN = 8
+
+
+def _ranked(found: list, recommended: object) -> list:  # type: ignore[type-arg]
+    """Without data hosts, and the cheapest of the others."""
+    others = sorted(found[1:], key=lambda one: one.usd_per_1000_steps)[:_SHOWN]
+    if recommended is not found[0] and recommended not in others:
+        others.append(recommended)
+    return [found[0], *others]
+
+
+def _check(arguments: argparse.Namespace, objectives: tuple[str, ...]) -> None:
+    if (arguments.data_instance is None) != arguments.search:
+        raise ConfigurationError("expected either --data-instance TYPE or --search")
+    for name in (
+        "global_batch_size",
+        "train_count",
+        "cpu_ms_per_sample",
+        "accelerator_ms_per_step",
+        "wire_bytes_per_sample",
+        "data_cpu_factor",
+        "usd_per_hour_at_most",
+    ):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigurationError(f"--{name.replace('_', '-')}: expected a number above 0, got {value:g}")
+    if arguments.max_data_instances is not None and not 0 <= arguments.max_data_instances <= 1000:
+        raise ConfigurationError(f"--max-data-instances: expected 0 to 1000, got {arguments.max_data_instances}")
+    if arguments.objective not in objectives:
+        raise ConfigurationError(f"--objective: expected {' or '.join(objectives)}, got {arguments.objective!r}")
+
+
+def _assumed(arguments: argparse.Namespace, prices: str, assumptions: object) -> list[str]:
+    from hetero_tfdata.plan.model import GBPS_PER_FLOW, Assumptions
+
+    assert isinstance(assumptions, Assumptions)
+    where = "on training and data hosts" if assumptions.local_workers else "on data hosts alone (--no-local-workers)"
+    factor = assumptions.data_cpu_factor
+    return [
+        f"prices: {prices}",
+        "vCPUs and links: EC2's own description of the types (baseline rates, no bursts); ml.* equal to EC2",
+        f"workers {where}; hosts share the work by what each delivers",
+        f"a data host's vCPU makes {factor:g} of what a training host's does"
+        + (", as nobody has measured it (--data-cpu-factor)" if factor == 1 else ""),
+        f"handing on a million bytes takes a worker {assumptions.send_ms_per_mb:g} vCPU-ms, and the training host "
+        f"{assumptions.receive_ms_per_mb:g} (make bench-wire, 2026-11-24)",
+        f"one TCP flow carries at most {GBPS_PER_FLOW:g} Gbit/s (EC2, outside placement groups); as many flows as workers x ranks",
+        "the training script itself needs none of its host's vCPUs; input and accelerators overlap completely",
+    ]
