@@ -1,7 +1,8 @@
 """What to do about a slow input, in the order of the published flow chart, and before it: is it the input at all?
 
-The published order (AWS, 2022): show that the job is bound by its CPUs; look for a larger size of the same family; where there is
-none, a heterogeneous cluster; decoding on the GPU is the other alternative. Before that stands the cheapest way, a cheaper graph.
+The published order (AWS, 2022): show that the job is bound by its CPUs; look for a larger size of the same family; where there
+is none, a heterogeneous cluster; decoding on the GPU is the other alternative. Before that stands the cheapest way, a cheaper
+graph.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def advise(
         Question(
             "Would a cheaper graph do?",
             "measure",
-            f"It would, from {_cpu_ms_enough(job, alone):.3g} vCPU-ms a sample down, without another host. `make bench-augment` "
-            "has operations over whole batches at a tenth of the CPU; `hetero-tfdata measure` on both graphs tells",
+            f"It would, from {_cpu_ms_enough(job, alone):.3g} vCPU-ms a sample down, without another host. `make "
+            "bench-augment` has operations over whole batches at a tenth of the CPU; `hetero-tfdata measure` on both graphs tells",
         )
     )
     path.append(_larger(job, alone, prices, assumptions))

@@ -1,8 +1,8 @@
 """The step of a cluster, predicted: it takes as long as the slowest of what it needs.
 
 A sample is made either on a data host, and crosses the network, or on a training host. Data hosts deliver what the smaller of
-their CPUs and their links allows. Training hosts make the rest with the CPUs that taking in the others' samples leaves, as tf.data
-service does it: each worker makes as much as it can, and the consumers take what is there.
+their CPUs and their links allows. Training hosts make the rest with the CPUs that taking in the others' samples leaves, as
+tf.data service does it: each worker makes as much as it can, and the consumers take what is there.
 """
 
 from __future__ import annotations

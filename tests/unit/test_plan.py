@@ -169,21 +169,8 @@ def test_a_price_file_that_is_wrong_is_named(tmp_path, text, said):
 # --- the command
 
 ARGUMENTS = [
-    "plan",
-    "--train-instance",
-    "ml.p4d.24xlarge",
-    "--data-instance",
-    "ml.c5.18xlarge",
-    "--global-batch-size",
-    "8192",
-    "--cpu-ms-per-sample",
-    "2.25",
-    "--accelerator-ms-per-step",
-    "64",
-    "--wire-bytes-per-sample",
-    "12288",
-    "--prices",
-    "2022",
+    *("plan", "--train-instance", "ml.p4d.24xlarge", "--data-instance", "ml.c5.18xlarge", "--global-batch-size", "8192"),
+    *("--cpu-ms-per-sample", "2.25", "--accelerator-ms-per-step", "64", "--wire-bytes-per-sample", "12288", "--prices", "2022"),
 ]
 
 
