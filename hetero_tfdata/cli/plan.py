@@ -143,6 +143,6 @@ def _assumed(arguments: argparse.Namespace, prices: str, assumptions: object) ->
         + (", as nobody has measured it (--data-cpu-factor)" if factor == 1 else ""),
         f"handing on a million bytes takes a worker {assumptions.send_ms_per_mb:g} vCPU-ms, and the training host "
         f"{assumptions.receive_ms_per_mb:g} (make bench-wire, 2026-11-24)",
-        f"one TCP flow carries at most {GBPS_PER_FLOW:g} Gbit/s (EC2, outside placement groups); there are workers x ranks flows",
+        f"one TCP flow carries at most {GBPS_PER_FLOW:g} Gbit/s (EC2, no placement group); there are workers x ranks flows",
         "the training script itself needs none of its host's vCPUs; input and accelerators overlap completely",
     ]

@@ -56,7 +56,7 @@ def advise(
             "Would a cheaper graph do?",
             "measure",
             f"It would, from {_cpu_ms_enough(job, alone):.3g} vCPU-ms a sample down, without another host. `make "
-            "bench-augment` has operations over whole batches at a tenth of the CPU; `hetero-tfdata measure` on both graphs tells",
+            "bench-augment` has operations over whole batches at a tenth of the CPU; `hetero-tfdata measure` on both tells",
         )
     )
     path.append(_larger(job, alone, prices, assumptions))
