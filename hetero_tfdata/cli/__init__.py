@@ -13,7 +13,7 @@ from hetero_tfdata.errors import HeteroTFDataError
 
 __all__ = ["main"]
 
-_SUBCOMMANDS = ("launch", "emulate", "check", "status", "plan")
+_SUBCOMMANDS = ("launch", "emulate", "check", "status", "plan", "measure")
 
 
 class _Parser(argparse.ArgumentParser):

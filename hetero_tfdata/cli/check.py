@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
-import sys
 import textwrap
-import traceback
 from collections.abc import Mapping
-from typing import Any
 
+from hetero_tfdata.cli.functions import dataset_of
 from hetero_tfdata.errors import ConfigurationError, DatasetError
 from hetero_tfdata.service import preflight
 
@@ -37,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     for option, value in (("--workers", arguments.workers), ("--workers-per-host", arguments.workers_per_host)):
         if value < 1:
             raise ConfigurationError(f"{option}: expected at least 1, got {value}")
-    dataset = _dataset(arguments.function)
+    dataset = dataset_of(arguments.function)
     job = preflight.Job(
         processing_mode=arguments.processing_mode,
         workers=arguments.workers,
@@ -96,37 +92,3 @@ def _table(function: str, findings: list[preflight.Finding], strict: bool) -> st
     else:
         lines.append("distribute() warns and runs it; distribute(strict=True) refuses it")
     return "\n".join(lines)
-
-
-def _dataset(function: str) -> Any:
-    """The dataset that the function returns."""
-    module_name, colon, name = function.partition(":")
-    if not (module_name and colon and name):
-        raise ConfigurationError(f"expected MODULE:FUNCTION such as train:make_dataset, got {function!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        import tensorflow as tf
-    except ImportError:
-        raise ConfigurationError("check needs TensorFlow: pip install 'hetero-tfdata[tensorflow]'") from None
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise ConfigurationError(f"{function}: importing {module_name} failed: {_reason(error)}") from error
-    make = getattr(module, name, None)
-    if not callable(make):
-        raise ConfigurationError(f"{function}: expected a function {name} in {module_name}, there is none")
-    try:
-        dataset = make()
-    except Exception as error:
-        raise ConfigurationError(f"{function}: calling it without arguments failed: {_reason(error)}") from error
-    if not isinstance(dataset, tf.data.Dataset):
-        raise ConfigurationError(f"{function}: expected it to return a tf.data.Dataset, got {type(dataset).__name__}")
-    return dataset
-
-
-def _reason(error: Exception) -> str:
-    """The exception in one line, with the place that raised it."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    text = str(error).splitlines()[0] if str(error) else ""
-    return f"{type(error).__name__}: {text} ({os.path.basename(frame.filename)}:{frame.lineno})"

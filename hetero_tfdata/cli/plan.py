@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hetero_tfdata.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hetero_tfdata.plan.model import Assumptions
+    from hetero_tfdata.plan.options import Option
+    from hetero_tfdata.plan.profile import Profile
 
 SUMMARY = "predict step and bill with and without data hosts, and say which cluster to take"
 
@@ -22,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--cpu-ms-per-sample",
         type=float,
-        required=True,
         metavar="C",
         help="vCPU-milliseconds of the input graph on the training type with all its vCPUs busy: step without data hosts x "
         "vCPUs / batch, where the input decides it",
@@ -30,11 +36,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--accelerator-ms-per-step",
         type=float,
-        required=True,
         metavar="A",
         help="what a step takes when its batch is there already",
     )
-    add("--wire-bytes-per-sample", type=float, required=True, metavar="W", help="what a sample weighs on the network")
+    add("--wire-bytes-per-sample", type=float, metavar="W", help="what a sample weighs on the network")
+    add(
+        "--profile",
+        metavar="FILE",
+        help="of `hetero-tfdata measure`: gives the three above where they are not given, and the cost of each stage",
+    )
+    add(
+        "--cpu-factor",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="speed of a vCPU of the profile's machine against one of the training type (default: 1)",
+    )
     add("--max-data-instances", type=int, metavar="M", help="most data hosts (default: until more of them change nothing)")
     add(
         "--prices",
@@ -62,8 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
     from hetero_tfdata.plan.model import Assumptions, Job
     from hetero_tfdata.plan.options import OBJECTIVES, best, data_types, options
     from hetero_tfdata.plan.prices import PriceList, described
+    from hetero_tfdata.plan.profile import Profile
     from hetero_tfdata.plan.render import text
 
+    profile = Profile.read(Path(arguments.profile)) if arguments.profile else None
+    if profile is not None:
+        _fill(arguments, profile)
     _check(arguments, OBJECTIVES)
     prices = PriceList.of(arguments.prices)
     train = described(arguments.train_instance)
@@ -80,8 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
         every = options(job, train, arguments.train_count, data, prices, arguments.max_data_instances, assumptions)
         found += every if not found else every[1:]  # without data hosts it is the same for all
     recommended = best(found, arguments.objective, arguments.usd_per_hour_at_most)
-    path = advise(job, found, recommended, prices, assumptions)
-    assumed = _assumed(arguments, prices.source, assumptions)
+    path = advise(job, found, recommended, prices, assumptions, profile.stages if profile else ())
+    assumed = _assumed(arguments, prices.source, assumptions, profile)
     if arguments.json:
         answer = {
             "options": [one.as_json() for one in found],
@@ -98,14 +119,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 _SHOWN = 8
+_NEEDED = ("cpu_ms_per_sample", "accelerator_ms_per_step", "wire_bytes_per_sample")
 
 
-def _ranked(found: list, recommended: object) -> list:  # type: ignore[type-arg]
+def _ranked(found: list[Option], recommended: Option) -> list[Option]:
     """Without data hosts, and the cheapest of the others."""
     others = sorted(found[1:], key=lambda one: one.usd_per_1000_steps)[:_SHOWN]
     if recommended is not found[0] and recommended not in others:
         others.append(recommended)
     return [found[0], *others]
+
+
+def _fill(arguments: argparse.Namespace, profile: Profile) -> None:
+    """What was not given on the command line."""
+    if arguments.cpu_ms_per_sample is None:
+        arguments.cpu_ms_per_sample = profile.cpu_ms_per_sample * arguments.cpu_factor
+    if arguments.wire_bytes_per_sample is None:
+        arguments.wire_bytes_per_sample = profile.wire_bytes_per_sample
+    if arguments.accelerator_ms_per_step is None:
+        arguments.accelerator_ms_per_step = profile.accelerator_ms_per_step
 
 
 def _check(arguments: argparse.Namespace, objectives: tuple[str, ...]) -> None:
@@ -118,9 +150,12 @@ def _check(arguments: argparse.Namespace, objectives: tuple[str, ...]) -> None:
         "accelerator_ms_per_step",
         "wire_bytes_per_sample",
         "data_cpu_factor",
+        "cpu_factor",
         "usd_per_hour_at_most",
     ):
         value = getattr(arguments, name)
+        if value is None and name in _NEEDED:
+            raise ConfigurationError(f"expected --{name.replace('_', '-')}, or a --profile that has it")
         if value is not None and not 0 < value < math.inf:
             raise ConfigurationError(f"--{name.replace('_', '-')}: expected a number above 0, got {value:g}")
     if arguments.max_data_instances is not None and not 0 <= arguments.max_data_instances <= 1000:
@@ -129,13 +164,20 @@ def _check(arguments: argparse.Namespace, objectives: tuple[str, ...]) -> None:
         raise ConfigurationError(f"--objective: expected {' or '.join(objectives)}, got {arguments.objective!r}")
 
 
-def _assumed(arguments: argparse.Namespace, prices: str, assumptions: object) -> list[str]:
-    from hetero_tfdata.plan.model import GBPS_PER_FLOW, Assumptions
+def _assumed(arguments: argparse.Namespace, prices: str, assumptions: Assumptions, profile: Profile | None) -> list[str]:
+    from hetero_tfdata.plan.model import GBPS_PER_FLOW
 
-    assert isinstance(assumptions, Assumptions)
+    measured = []
+    if profile is not None:
+        machine = profile.machine
+        measured.append(
+            f"{arguments.profile}: {profile.cpu_ms_per_sample:.4g} vCPU-ms a sample on {machine.get('cpus')} CPUs "
+            f"({machine.get('cpu')}, {machine.get('date')}), {arguments.cpu_factor:g} of that on {arguments.train_instance}"
+        )
     where = "on training and data hosts" if assumptions.local_workers else "on data hosts alone (--no-local-workers)"
     factor = assumptions.data_cpu_factor
     return [
+        *measured,
         f"prices: {prices}",
         "vCPUs and links: EC2's own description of the types (baseline rates, no bursts); ml.* equal to EC2",
         f"workers {where}; hosts share the work by what each delivers",

@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 from hetero_tfdata.plan.model import Assumptions, Job, predict
 from hetero_tfdata.plan.options import Option, best, larger_sizes
 from hetero_tfdata.plan.prices import PriceList
+from hetero_tfdata.plan.profile import StageCost
 
 __all__ = ["Question", "advise"]
 
 # An input that takes so much longer than the accelerators is worth a change.
 _WORTH = 1.05
+_STAGES_TOLD = 2
+_BATCHED_SAVES = 0.9
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,12 @@ class Question:
 
 
 def advise(
-    job: Job, found: Sequence[Option], recommended: Option, prices: PriceList, assumptions: Assumptions
+    job: Job,
+    found: Sequence[Option],
+    recommended: Option,
+    prices: PriceList,
+    assumptions: Assumptions,
+    stages: Sequence[StageCost] = (),
 ) -> list[Question]:
     """The path through the flow chart.
 
@@ -46,19 +54,13 @@ def advise(
         recommended: the best of them.
         prices: for larger sizes.
         assumptions: of the predictions.
+        stages: what each stage of the graph costs, where that was measured.
     """
     alone = found[0]
     path = [_bound(job, alone)]
     if path[0].answer == "no":
         return path
-    path.append(
-        Question(
-            "Would a cheaper graph do?",
-            "measure",
-            f"It would, from {_cpu_ms_enough(job, alone):.3g} vCPU-ms a sample down, without another host. `make "
-            "bench-augment` has operations over whole batches at a tenth of the CPU; `hetero-tfdata measure` on both tells",
-        )
-    )
+    path.append(_cheaper(job, alone, stages))
     path.append(_larger(job, alone, prices, assumptions))
     path.append(_heterogeneous(found, alone, recommended))
     path.append(
@@ -106,6 +108,27 @@ def _bound(job: Job, alone: Option) -> Question:
 def _cpu_ms_enough(job: Job, alone: Option) -> float:
     assert alone.train.vcpu is not None
     return job.accelerator_ms_per_step * alone.train_count * alone.train.vcpu / job.global_batch_size
+
+
+def _cheaper(job: Job, alone: Option, stages: Sequence[StageCost]) -> Question:
+    asked = "Would a cheaper graph do?"
+    enough = _cpu_ms_enough(job, alone)
+    told = [f"From {enough:.3g} vCPU-ms a sample down it would, without another host; it takes {job.cpu_ms_per_sample:.3g}"]
+    whole = sum(stage.cpu_ms_per_sample for stage in stages)
+    for stage in sorted(stages, key=lambda stage: -stage.share)[:_STAGES_TOLD]:
+        # a stage at a tenth of its cost, as operations over whole batches are against those of one image (make bench-augment)
+        cheaper = job.cpu_ms_per_sample * (1 - _BATCHED_SAVES * stage.cpu_ms_per_sample / whole)
+        prediction = predict(replace(job, cpu_ms_per_sample=cheaper), alone.train, alone.train_count, None, 0)
+        option = replace(alone, prediction=prediction)
+        told.append(
+            f"{stage.stage} is {stage.share:.0%} of it: at a tenth, {prediction.step_ms:.4g} ms a step, {_cost(option, alone)}"
+        )
+    if not stages:
+        told.append(
+            "hetero_tfdata.augment has operations over whole batches at a tenth of the CPU; `hetero-tfdata measure` says "
+            "which stages cost most"
+        )
+    return Question(asked, "measure", ". ".join(told))
 
 
 def _larger(job: Job, alone: Option, prices: PriceList, assumptions: Assumptions) -> Question:
