@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="speed of a data host's vCPU against a training host's (default: 1, as nobody has measured it)",
     )
     add("--json", action="store_true", help="as JSON")
+    add("--report", metavar="FILE.html", help="write the plan as one page too, with charts")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hetero_tfdata.plan.prices import PriceList, described
     from hetero_tfdata.plan.profile import Profile
     from hetero_tfdata.plan.render import text
+    from hetero_tfdata.plan.report import page
 
     profile = Profile.read(Path(arguments.profile)) if arguments.profile else None
     if profile is not None:
@@ -103,6 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
     recommended = best(found, arguments.objective, arguments.usd_per_hour_at_most)
     path = advise(job, found, recommended, prices, assumptions, profile.stages if profile else ())
     assumed = _assumed(arguments, prices.source, assumptions, profile)
+    shown = found if not arguments.search else _ranked(found, recommended)
+    if arguments.report:
+        _write_report(Path(arguments.report), page(shown, recommended, path, assumed, _given(arguments)))
     if arguments.json:
         answer = {
             "options": [one.as_json() for one in found],
@@ -113,7 +118,6 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps(answer, indent=1))
     else:
-        shown = found if not arguments.search else _ranked(found, recommended)
         print(text(shown, recommended, path, assumed))
     return 0
 
@@ -128,6 +132,21 @@ def _ranked(found: list[Option], recommended: Option) -> list[Option]:
     if recommended is not found[0] and recommended not in others:
         others.append(recommended)
     return [found[0], *others]
+
+
+def _write_report(file: Path, html: str) -> None:
+    temporary = file.with_name(file.name + ".tmp")
+    try:
+        temporary.write_text(html, encoding="utf-8")
+        temporary.replace(file)
+    except OSError as error:
+        raise ConfigurationError(f"--report {file}: can't be written: {error.strerror}") from None
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, str]:
+    """The options and their values, as they count."""
+    kept = {name: value for name, value in vars(arguments).items() if value not in (None, False)}
+    return {f"--{name.replace('_', '-')}": f"{value}" for name, value in kept.items() if name != "subcommand"}
 
 
 def _fill(arguments: argparse.Namespace, profile: Profile) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 
 import pytest
 
@@ -191,6 +193,43 @@ def test_text_for_people(capsys):
     assert "> 1 ml.p4d.24xlarge + 3 ml.c5.18xlarge" in said
     assert "One data host more: 64.0 ms a step instead of 64.0" in said
     assert "One data host less: 77.2 ms a step instead of 64.0" in said
+
+
+def test_a_page_to_look_at(tmp_path, capsys):
+    file = tmp_path / "plan.html"
+    assert main([*ARGUMENTS, "--report", str(file)]) == 0
+    html = file.read_text()
+    parsed = _Page()
+    parsed.feed(html)
+    assert parsed.open == [], "every element is closed"
+    assert parsed.count["svg"] == 2
+    assert parsed.count["rect"] == 2 * 5
+    assert not any(word in html.replace("http://www.w3.org/2000/svg", "") for word in ("http", "<script", "<link"))
+    assert "Recommended: 1 ml.p4d.24xlarge + 3 ml.c5.18xlarge" in html
+    assert "57% cheaper a step than 1 ml.p4d.24xlarge" in html
+    assert "the published article" in html
+    assert main([*ARGUMENTS, "--report", str(tmp_path / "no" / "plan.html")]) == 2
+    assert "can't be written: No such file or directory" in capsys.readouterr().err
+
+
+class _Page(HTMLParser):
+    """What is open, and how many of each element there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.count: collections.Counter[str] = collections.Counter()
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.count[tag] += 1
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.count[tag] += 1
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
 
 
 def test_the_search_ranks_types(capsys):
