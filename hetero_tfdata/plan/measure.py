@@ -37,7 +37,7 @@ _WARM_UP_SHARE = 0.4
 # What gives another number of elements than it gets: up to the last of them the graph is measured as one.
 _CHANGES_NUMBER = {
     *("Filter", "FlatMap", "GroupByReducer", "GroupByWindow", "Interleave", "ParallelFilter", "ParallelInterleave"),
-    *("LegacyParallelInterleave", "Unbatch", "Window", "Zip", "DirectedInterleave", "Rebatch", "IgnoreErrors", "TakeWhile"),
+    *("LegacyParallelInterleave", "Window", "Zip", "DirectedInterleave", "IgnoreErrors", "TakeWhile"),
 }
 _SILENT = {"Options", "Model", "Repeat"}
 

@@ -60,7 +60,7 @@ def test_a_graph_is_measured_and_planned_with(graphs, tmp_path, capsys):
     assert "Most of it is map(dear)" in said
     profile = Profile.read(tmp_path / "profile.json")
     names = [stage.stage for stage in profile.stages]
-    assert names == ["from_tensor_slices()", "shuffle(100)", "map(cheap)", "map(dear)", "batch(32)", "prefetch(2)"]
+    assert [name.partition("(")[0] for name in names] == ["from_tensor_slices", "shuffle", "map", "map", "batch", "prefetch"]
     assert sum(stage.share for stage in profile.stages) == pytest.approx(1.0)
     assert sum(stage.cpu_ms_per_sample for stage in profile.stages) == pytest.approx(profile.cpu_ms_per_sample)
     assert profile.wire_bytes_per_sample == 8 * 8 * 3 + 4
