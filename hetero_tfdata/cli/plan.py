@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     assumptions = Assumptions(not arguments.no_local_workers, arguments.data_cpu_factor)
     candidates = data_types(prices) if arguments.search else [described(arguments.data_instance)]
-    found = []
+    found: list[Option] = []
     for data in candidates:
         every = options(job, train, arguments.train_count, data, prices, arguments.max_data_instances, assumptions)
         found += every if not found else every[1:]  # without data hosts it is the same for all

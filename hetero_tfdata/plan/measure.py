@@ -66,7 +66,7 @@ def measure(dataset: tf.data.Dataset, name: str, *, seconds: float = 8.0, log: C
 
 def measure_step(step: Callable[[Any], Any], batch: Any, *, seconds: float = 8.0) -> float:
     """Median milliseconds of `step(batch)`, waited for, after three calls for warming up."""
-    times = []
+    times: list[float] = []
     for _ in range(3):
         _wait_for(step(batch))
     ends = time.monotonic() + seconds
