@@ -13,7 +13,7 @@ from hetero_tfdata.errors import HeteroTFDataError
 
 __all__ = ["main"]
 
-_SUBCOMMANDS = ("launch", "emulate", "check", "status", "plan", "measure")
+_SUBCOMMANDS = ("launch", "emulate", "check", "status", "plan", "measure", "diagnose")
 
 
 class _Parser(argparse.ArgumentParser):

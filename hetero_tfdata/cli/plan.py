@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the plan; 0."""
     from hetero_tfdata.plan.advice import advise
+    from hetero_tfdata.plan.files import write
     from hetero_tfdata.plan.model import Assumptions, Job
     from hetero_tfdata.plan.options import OBJECTIVES, best, data_types, options
     from hetero_tfdata.plan.prices import PriceList, described
@@ -107,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     assumed = _assumed(arguments, prices.source, assumptions, profile)
     shown = found if not arguments.search else _ranked(found, recommended)
     if arguments.report:
-        _write_report(Path(arguments.report), page(shown, recommended, path, assumed, _given(arguments)))
+        write(Path(arguments.report), page(shown, recommended, path, assumed, _given(arguments)), "--report")
     if arguments.json:
         answer = {
             "options": [one.as_json() for one in found],
@@ -132,15 +133,6 @@ def _ranked(found: list[Option], recommended: Option) -> list[Option]:
     if recommended is not found[0] and recommended not in others:
         others.append(recommended)
     return [found[0], *others]
-
-
-def _write_report(file: Path, html: str) -> None:
-    temporary = file.with_name(file.name + ".tmp")
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        temporary.replace(file)
-    except OSError as error:
-        raise ConfigurationError(f"--report {file}: can't be written: {error.strerror}") from None
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, str]:

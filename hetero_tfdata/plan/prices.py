@@ -38,7 +38,8 @@ class PriceList:
     @classmethod
     def of(cls, name: str = _NEWEST) -> PriceList:
         """The list of that date, or a file: a line of column names (instance_type, usd_per_hour), a line for each type, tabs
-        between the columns, lines of `#` for where they are from. A file's prices go before those of the newest list.
+        between the columns, lines of `#` for where they are from. A file's prices go before those of the newest list; `-` is
+        for a type that can't be had there.
 
         Raises:
             ConfigurationError: there is no such list or file, or a line of it is not understood.
@@ -54,7 +55,8 @@ class PriceList:
             own = _parsed(path.read_text(encoding="utf-8"), name)
         except (OSError, UnicodeError) as error:
             raise ConfigurationError(f"--prices {name}: can't be read: {error}") from None
-        return cls(f"{name}; what it lacks: {newest.source}", {**newest.usd_per_hour, **own}, name)
+        prices = {kind: price for kind, price in {**newest.usd_per_hour, **own}.items() if price is not None}
+        return cls(f"{name}; what it lacks: {newest.source}", prices, name)
 
     def __contains__(self, instance_type: str) -> bool:
         return instance_type in self.usd_per_hour
@@ -92,8 +94,8 @@ def described(name: str) -> Instance:
     return dataclasses.replace(known[full])
 
 
-def _parsed(text: str, source: str) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _parsed(text: str, source: str) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
     header: list[str] | None = None
     for number, line in enumerate(text.splitlines(), 1):
         cells = line.split()
@@ -107,12 +109,15 @@ def _parsed(text: str, source: str) -> dict[str, float]:
             continue
         if len(cells) != 2 or cells[0] in found:
             raise ConfigurationError(f"{place}: expected an instance type, once, and dollars per hour, got {line!r}")
+        if cells[1] == "-":
+            found[cells[0]] = None
+            continue
         try:
             price = float(cells[1])
         except ValueError:
             price = -1.0
         if not 0 < price < float("inf"):
-            raise ConfigurationError(f"{place}: expected dollars per hour above 0, got {cells[1]!r}")
+            raise ConfigurationError(f"{place}: expected dollars per hour above 0, or -, got {cells[1]!r}")
         found[cells[0]] = price
     if header is None:
         raise ConfigurationError(f"--prices {source}: expected the column names {' and '.join(_HEADER)}, the file is empty")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hetero_tfdata.errors import ConfigurationError
+from hetero_tfdata.plan.files import write
 
 __all__ = ["Profile", "StageCost"]
 
@@ -63,12 +64,7 @@ class Profile:
 
     def write(self, path: Path) -> None:
         """Replaces the file in one step."""
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            temporary.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n")
-            temporary.replace(path)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: the profile can't be written: {error.strerror}") from None
+        write(path, json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n", "the profile")
 
     @classmethod
     def read(cls, path: Path) -> Profile:

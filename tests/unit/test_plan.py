@@ -151,12 +151,19 @@ def test_prices_of_ones_own_go_first(tmp_path):
     assert prices.usd("ml.p4d.24xlarge") == 25.2513
 
 
+def test_a_region_without_the_type(tmp_path):
+    file = tmp_path / "eu.tsv"
+    file.write_text("instance_type\tusd_per_hour\nml.p4d.24xlarge\t-\n")
+    with pytest.raises(ConfigurationError, match=r"ml.p4d.24xlarge: its price is not known in .*eu.tsv"):
+        PriceList.of(str(file)).usd("ml.p4d.24xlarge")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "the file is empty"),
         ("type\tprice\n", "expected the column names instance_type and usd_per_hour"),
-        ("instance_type\tusd_per_hour\nml.c5.18xlarge\tcheap\n", "line 2: expected dollars per hour above 0, got 'cheap'"),
+        ("instance_type\tusd_per_hour\nml.c5.18xlarge\tcheap\n", "line 2: expected dollars per hour above 0, or -, got 'cheap'"),
         ("instance_type\tusd_per_hour\nml.c5.18xlarge\t-1\n", "got '-1'"),
         ("instance_type\tusd_per_hour\nml.c5.18xlarge\n", "line 2: expected an instance type, once, and dollars per hour"),
     ],
