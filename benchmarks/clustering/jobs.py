@@ -10,12 +10,14 @@ from typing import Any
 
 from clustering.cases import Case, Workload
 from hetero_tfdata.cluster.instances import instance
-from hetero_tfdata.emulate import Group, Job, run
+from hetero_tfdata.emulate import Group, Job, Result, run
+from hetero_tfdata.plan.profile import Profile
 
 _SOURCE = Path(__file__).parent / "job"
 _TIMEOUT_S = 900.0
+_NO_LIMITS: dict[str, Any] = {"isolation": "process"}
 
-__all__ = ["JobFailed", "measure"]
+__all__ = ["JobFailed", "measure", "profile"]
 
 
 class JobFailed(Exception):
@@ -32,6 +34,9 @@ def measure(
     steps: int,
     frames: Path,
     output: Path,
+    burn_ms: float = 0.0,
+    local_workers: int = 1,
+    has_limits: bool = True,
 ) -> dict[str, Any]:
     """Runs the case: steps.json of job/train.py, and to each phase `cpu_of_quota`: the part of
     their cores that each group's hosts used.
@@ -45,6 +50,9 @@ def measure(
         steps: measured in each phase.
         frames: the channel of workload D.
         output: the run's folder.
+        burn_ms: CPU time that the script takes in each step.
+        local_workers: of `distribute()`, beside the training.
+        has_limits: the hosts have networks, quotas and links of their own; else they are plain processes of this machine.
     """
     groups = [Group("dnn_group", workload.train_type, 1)]
     if case.data_hosts:
@@ -64,18 +72,15 @@ def measure(
                 "floors": ",".join(f"{floor:g}" for floor in floors_ms),
                 "work": work,
                 "steps": steps,
+                "burn-ms": burn_ms,
+                **({"local-workers": local_workers} if case.feed == "ours" else {}),
             },
         ),
         output=output,
         timeout_s=_TIMEOUT_S,
-        isolation="namespace",
-        scale=workload.scale,
-        link_scale=images_scale,
+        **({"isolation": "namespace", "scale": workload.scale, "link_scale": images_scale} if has_limits else _NO_LIMITS),
     )
-    for host in result.hosts:
-        if host.exit_code:
-            reason = (host.failure or "no reason given").strip().splitlines()[0]
-            raise JobFailed(f"{host.name} of {host.group} ended with {host.exit_code}: {reason}; see {output / host.name}.log")
+    _require_success(result)
     trainer = next(host.name for host in result.hosts if host.group == "dnn_group")
     report: dict[str, Any] = _report(output, trainer)
     cores = {
@@ -88,6 +93,32 @@ def measure(
             shares.setdefault(host.group, []).append(used / cores[host.instance_type])
         phase["cpu_of_quota"] = {group: fmean(each) for group, each in shares.items()}
     return report
+
+
+def profile(workload: Workload, graph: str, *, batch: int, frames: Path, output: Path, has_limits: bool = True) -> Profile:
+    """What `hetero-tfdata measure` finds of a graph on the workload's emulated training host, or in a plain process."""
+    result = run(
+        Job(
+            groups=[Group("dnn_group", workload.train_type, 1)],
+            source_dir=_SOURCE,
+            entry_point="profile_graph.py",
+            channels={"frames": frames},
+            hyperparameters={"graph": graph, "batch": batch},
+        ),
+        output=output,
+        timeout_s=_TIMEOUT_S,
+        **({"isolation": "namespace", "scale": workload.scale} if has_limits else _NO_LIMITS),
+    )
+    _require_success(result)
+    return Profile.read(output / result.hosts[0].name / "opt/ml/output/data/profile.json")
+
+
+def _require_success(result: Result) -> None:
+    for host in result.hosts:
+        if host.exit_code:
+            reason = (host.failure or "no reason given").strip().splitlines()[0]
+            log = result.output / f"{host.name}.log"
+            raise JobFailed(f"{host.name} of {host.group} ended with {host.exit_code}: {reason}; see {log}")
 
 
 def _report(output: Path, trainer: str) -> dict[str, Any]:

@@ -41,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--wire-bytes-per-sample", type=float, metavar="W", help="what a sample weighs on the network")
     add(
+        "--train-cpu-ms-per-step",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="vCPU-milliseconds that the training script itself takes for a step (default: %(default)g)",
+    )
+    add(
         "--profile",
         metavar="FILE",
         help="of `hetero-tfdata measure`: gives the three above where they are not given, and the cost of each stage",
@@ -96,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.cpu_ms_per_sample,
         arguments.accelerator_ms_per_step,
         arguments.wire_bytes_per_sample,
+        arguments.train_cpu_ms_per_step,
     )
     assumptions = Assumptions(not arguments.no_local_workers, arguments.data_cpu_factor)
     candidates = data_types(prices) if arguments.search else [described(arguments.data_instance)]
@@ -169,6 +177,8 @@ def _check(arguments: argparse.Namespace, objectives: tuple[str, ...]) -> None:
             raise ConfigurationError(f"expected --{name.replace('_', '-')}, or a --profile that has it")
         if value is not None and not 0 < value < math.inf:
             raise ConfigurationError(f"--{name.replace('_', '-')}: expected a number above 0, got {value:g}")
+    if not 0 <= arguments.train_cpu_ms_per_step < math.inf:
+        raise ConfigurationError(f"--train-cpu-ms-per-step: expected at least 0, got {arguments.train_cpu_ms_per_step:g}")
     if arguments.max_data_instances is not None and not 0 <= arguments.max_data_instances <= 1000:
         raise ConfigurationError(f"--max-data-instances: expected 0 to 1000, got {arguments.max_data_instances}")
     if arguments.objective not in objectives:
@@ -197,5 +207,6 @@ def _assumed(arguments: argparse.Namespace, prices: str, assumptions: Assumption
         f"handing on a million bytes takes a worker {assumptions.send_ms_per_mb:g} vCPU-ms, and the training host "
         f"{assumptions.receive_ms_per_mb:g} (make bench-wire, 2026-11-24)",
         f"one TCP flow carries at most {GBPS_PER_FLOW:g} Gbit/s (EC2, no placement group); there are workers x ranks flows",
-        "the training script itself needs none of its host's vCPUs; input and accelerators overlap completely",
+        f"the training script itself takes {arguments.train_cpu_ms_per_step:g} vCPU-ms of a step (--train-cpu-ms-per-step); input "
+        "and accelerators overlap completely",
     ]

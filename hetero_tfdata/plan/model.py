@@ -1,8 +1,8 @@
 """The step of a cluster, predicted: it takes as long as the slowest of what it needs.
 
 A sample is made either on a data host, and crosses the network, or on a training host. Data hosts deliver what the smaller of
-their CPUs and their links allows. Training hosts make the rest with the CPUs that taking in the others' samples leaves, as
-tf.data service does it: each worker makes as much as it can, and the consumers take what is there.
+their CPUs and their links allows. Training hosts make the rest with the CPUs that the training script and taking in the others'
+samples leave, as tf.data service does it: each worker makes as much as it can, and the consumers take what is there.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ class Job:
         cpu_ms_per_sample: vCPU-milliseconds of the input graph on the training instance type, all of whose vCPUs are busy.
         accelerator_ms_per_step: what a step takes when its batch is there already.
         wire_bytes_per_sample: what a sample weighs on the network.
+        train_cpu_ms_per_step: vCPU-milliseconds that the training script itself takes for a step, on all training hosts.
     """
 
     global_batch_size: int
     cpu_ms_per_sample: float
     accelerator_ms_per_step: float
     wire_bytes_per_sample: float
+    train_cpu_ms_per_step: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,16 @@ def predict(
 ) -> Prediction:
     """The step of `train_count` training hosts with `data_count` data hosts.
 
-    Without data hosts it is exactly batch x cpu / vCPUs, or the accelerators' own time if that is longer.
+    Without data hosts, and with a script that needs no CPU, it is exactly batch x cpu / vCPUs, or the accelerators' own time if
+    that is longer.
     """
     assumptions = assumptions or Assumptions()
     assert train.vcpu is not None
     train_cpu_per_s = train_count * train.vcpu * 1000.0  # vCPU-ms a second
     if data is None or data_count == 0:
         rate = _per_s(train_cpu_per_s, job.cpu_ms_per_sample)
-        return _prediction(job, 0, rate, 0.0, "cpu", f"CPUs of {train.name}", assumptions)
+        made = job.global_batch_size + _displaced(job, job.cpu_ms_per_sample)
+        return _prediction(job, 0, made, rate, 0.0, "cpu", f"CPUs of {train.name}", assumptions)
     assert data.vcpu is not None
     megabytes = job.wire_bytes_per_sample / 1e6
     receive_ms = megabytes * assumptions.receive_ms_per_mb
@@ -118,19 +122,32 @@ def predict(
         (_per_s(train_cpu_per_s, receive_ms), "cpu", f"CPUs of {train.name}, which take in the batches"),
     ]
     remote, bottleneck, limit = min(from_data)
-    local = 0.0
+    local, made = 0.0, float(job.global_batch_size)
     if assumptions.local_workers:
         local_ms = job.cpu_ms_per_sample + megabytes * (assumptions.send_ms_per_mb + assumptions.receive_ms_per_mb)
         local = _per_s(max(0.0, train_cpu_per_s - remote * receive_ms), local_ms)
+        made += _displaced(job, local_ms)
         limit = f"CPUs of {train.name} and {data.name}" if bottleneck == "cpu" else f"{limit}, with all CPUs of {train.name}"
     share = 1.0 if math.isinf(remote) else remote / (remote + local)
-    return _prediction(job, data_count, remote + local, share, bottleneck, limit, assumptions)
+    return _prediction(job, data_count, made, remote + local, share, bottleneck, limit, assumptions)
+
+
+def _displaced(job: Job, sample_ms: float) -> float:
+    """Samples that the training hosts could make in the time that the training script takes from their CPUs."""
+    return job.train_cpu_ms_per_step / sample_ms if sample_ms else 0.0
 
 
 def _prediction(
-    job: Job, data_count: int, rate: float, remote_share: float, bottleneck: str, limit: str, assumptions: Assumptions
+    job: Job,
+    data_count: int,
+    samples: float,
+    rate: float,
+    remote_share: float,
+    bottleneck: str,
+    limit: str,
+    assumptions: Assumptions,
 ) -> Prediction:
-    input_ms = job.global_batch_size / rate * 1000.0
+    input_ms = samples / rate * 1000.0
     accelerator_ms = job.accelerator_ms_per_step
     if accelerator_ms >= input_ms:
         bottleneck, limit = "accelerator", "the accelerators"

@@ -163,7 +163,10 @@ def test_a_region_without_the_type(tmp_path):
     [
         ("", "the file is empty"),
         ("type\tprice\n", "expected the column names instance_type and usd_per_hour"),
-        ("instance_type\tusd_per_hour\nml.c5.18xlarge\tcheap\n", "line 2: expected dollars per hour above 0, or -, got 'cheap'"),
+        (
+            "instance_type\tusd_per_hour\nml.c5.18xlarge\tcheap\n",
+            "line 2: expected dollars per hour above 0, or -, got 'cheap'",
+        ),
         ("instance_type\tusd_per_hour\nml.c5.18xlarge\t-1\n", "got '-1'"),
         ("instance_type\tusd_per_hour\nml.c5.18xlarge\n", "line 2: expected an instance type, once, and dollars per hour"),
     ],

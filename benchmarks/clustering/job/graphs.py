@@ -77,12 +77,19 @@ def driving_ours(batch: int) -> tf.data.Dataset:
     return batches.map(lambda element: (element["images"], element["boxes"]))
 
 
+def heavy_bytes(batch: int) -> tf.data.Dataset:
+    """What costs nothing and weighs much: uint8 [batch, 256, 256, 3] of numbers, no two batches the same."""
+    image = tf.zeros([1, 256, 256, 3], tf.uint8)
+    return tf.data.Dataset.range(10**9).map(lambda i: (tf.repeat(image + tf.cast(i % 251, tf.uint8), batch, 0), i))
+
+
 GRAPHS: dict[str, Callable[[int], tf.data.Dataset]] = {
     "cifar_published": cifar_published,
     "cifar_ours": cifar_ours,
     "mnist_published": mnist_published,
     "mnist_ours": mnist_ours,
     "driving_ours": driving_ours,
+    "heavy_bytes": heavy_bytes,
 }
 
 

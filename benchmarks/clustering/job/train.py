@@ -11,11 +11,13 @@ Writes output/data/steps.json: for each phase its floor_ms, work, step_ms and in
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -24,6 +26,9 @@ import numpy as np
 import tensorflow as tf
 from graphs import GRAPHS
 
+_BESIDE = ThreadPoolExecutor(1)
+_BLOCK = bytes(200_000)  # long enough that hashing it lets go of the interpreter
+
 
 def main() -> None:
     """Trains, if that is the word."""
@@ -31,7 +36,7 @@ def main() -> None:
     dataset = attach(GRAPHS[options.graph](options.batch), options)
     batches = iter(dataset)
     warm_up(batches, options)
-    phases = [measure(batches, floor, work, options.steps) for floor in options.floors for work in options.work]
+    phases = [measure(batches, floor, work, options) for floor in options.floors for work in options.work]
     first = tf.nest.flatten(dataset.element_spec)[0]
     size = int(np.prod([options.batch, *first.shape[1:]])) * first.dtype.size
     report = {"graph": options.graph, "feed": options.feed, "batch": options.batch, "dtype": first.dtype.name}
@@ -49,6 +54,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--floors", required=True, help="ms of the accelerator, rising, with commas")
     parser.add_argument("--work", default="sleep,copy", help="sleep, copy or both")
     parser.add_argument("--steps", type=int, default=60, help="measured in each phase")
+    parser.add_argument(
+        "--burn-ms", type=float, default=0.0, help="CPU time of the script in each step, beside the accelerator"
+    )
     parser.add_argument("--warm-up-s", type=float, default=10.0)
     options = parser.parse_args()
     options.floors = sorted(float(floor) for floor in str(options.floors).split(","))
@@ -76,17 +84,18 @@ def warm_up(batches: Iterator, options: argparse.Namespace) -> None:
     """Until workers, caches and tf.data's tuning are in their stride."""
     started = time.monotonic()
     while time.monotonic() - started < options.warm_up_s:
-        step(batches, options.floors[0] / 1e3, options.work[0])
+        step(batches, options.floors[0] / 1e3, options.work[0], options.burn_ms)
 
 
-def measure(batches: Iterator, floor_ms: float, work: str, steps: int) -> dict:
+def measure(batches: Iterator, floor_ms: float, work: str, options: argparse.Namespace) -> dict:
     """One phase."""
+    steps = options.steps
     for _ in range(max(5, steps // 3)):
-        step(batches, floor_ms / 1e3, work)
+        step(batches, floor_ms / 1e3, work, options.burn_ms)
     began, times, waits = time.time(), [], []
     last = time.perf_counter()
     for _ in range(steps):
-        waits.append(step(batches, floor_ms / 1e3, work))
+        waits.append(step(batches, floor_ms / 1e3, work, options.burn_ms))
         now = time.perf_counter()
         times.append(now - last)
         last = now
@@ -102,7 +111,7 @@ def measure(batches: Iterator, floor_ms: float, work: str, steps: int) -> dict:
     }
 
 
-def step(batches: Iterator, floor_s: float, work: str) -> float:
+def step(batches: Iterator, floor_s: float, work: str, burn_ms: float) -> float:
     """One step; seconds that it waited for its batch."""
     asked = time.perf_counter()
     images = next(batches)[0]
@@ -111,8 +120,18 @@ def step(batches: Iterator, floor_s: float, work: str) -> float:
         # into the accelerator's buffer, and to the floats that its first layer takes
         staged = np.array(images)
         tf.cast(staged, tf.float32)
+    burning = _BESIDE.submit(burn, burn_ms) if burn_ms else None
     time.sleep(floor_s)
+    if burning is not None:
+        burning.result()
     return waited
+
+
+def burn(milliseconds: float) -> None:
+    """Takes so much CPU time, and holds up no other thread."""
+    ends = time.thread_time() + milliseconds / 1e3
+    while time.thread_time() < ends:
+        hashlib.sha256(_BLOCK)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,250 @@
+"""What plan predicts, against what then happens: measured graphs, a model's arithmetic, the emulator.
+
+    make bench-plan
+    python benchmarks/plan.py --only driving --rounds 3
+
+For each graph: `measure` runs it on the emulated training host, so that a vCPU-millisecond is one of that host's; the model
+predicts the step with 0, 1, 2 and 3 data hosts; the predictions are printed before the emulator runs the same clusters. Three
+cases lie outside what planner and scale model share: plain processes on this machine's own CPUs, without quotas; a training
+script that takes CPU time itself; and links that are full.
+
+No GPU is used: the accelerator is a sleep. Prints predicted against measured, writes out/bench/plan.json. As root, or where user
+namespaces are allowed. About 20 minutes a round on two CPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from augmentation import photographs, report
+from clustering import jobs
+from clustering.cases import WORKLOADS, Case, Workload
+
+from hetero_tfdata.cluster.instances import Instance
+from hetero_tfdata.plan.model import Assumptions, Job, predict
+from hetero_tfdata.plan.prices import described
+from hetero_tfdata.plan.profile import Profile
+from hetero_tfdata.service.cpus import usable_cpus
+
+CACHE = photographs.ROOT / ".cache/bench"
+OUT = photographs.ROOT / "out/bench"
+FRAMES = CACHE / "photographs" / photographs.FRAMES
+STEPS = 60
+HOMOGENEOUS_MS = 192.0
+_A, _D = (next(one for one in WORKLOADS if one.name == name) for name in ("cifar", "driving"))
+# links divided by the scale, as CPUs are: a step of the model is one of a real host with `scale` times the images
+_MODELS = {name: replace(workload, global_batch=0) for name, workload in (("a", _A), ("d", _D))}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Clusters of one graph.
+
+    Attributes:
+        name: for --only.
+        model: of _MODELS.
+        graph: of clustering/job/graphs.py.
+        data_hosts: that are tried.
+        floors_ms: of the accelerator; empty: what 160 of a p4d's vCPUs would keep busy.
+        batch: images a step; 0: so many that the training host alone needs 192 ms.
+        burn: of a step's CPU time, the part that the training script takes besides.
+        local_workers: the training host makes samples too.
+    """
+
+    name: str
+    model: str
+    graph: str
+    data_hosts: tuple[int, ...] = (0, 1, 2, 3)
+    floors_ms: tuple[float, ...] = (64.0, 86.0)
+    batch: int = 0
+    burn: float = 0.0
+    local_workers: bool = True
+
+
+EXPERIMENTS = (
+    Experiment("published", "a", "cifar_published"),
+    Experiment("ours", "a", "cifar_ours", batch=82),
+    Experiment("driving", "d", "driving_ours", floors_ms=(), batch=8),
+    Experiment("busy-script", "a", "cifar_published", (0, 2), (64.0,), burn=0.3),
+    Experiment("full-link", "a", "heavy_bytes", (1, 2), (20.0,), batch=16, local_workers=False),
+)
+NAMES = (*(one.name for one in EXPERIMENTS), "processes")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="plan.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", choices=NAMES, help="of the experiments, this one; may be repeated")
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="measurements, predictions and runs (%(default)s)")
+    options = parser.parse_args(argv)
+    if options.rounds < 1:
+        parser.error("--rounds: expected at least 1")
+    options.only = tuple(dict.fromkeys(options.only or NAMES))
+    return options
+
+
+def say(line: str) -> None:
+    """A line of progress, on standard error."""
+    print(f"bench-plan: {line}", file=sys.stderr, flush=True)
+
+
+def row(name: str, cluster: str, floor_ms: float, predicted: Any, measured_ms: float) -> dict[str, Any]:
+    """A prediction beside what came of it."""
+    return {
+        "experiment": name,
+        "cluster": cluster,
+        "floor_ms": floor_ms,
+        "predicted_ms": predicted.step_ms,
+        "bottleneck": predicted.bottleneck,
+        "measured_ms": measured_ms,
+        "error": measured_ms / predicted.step_ms - 1,
+    }
+
+
+def compared(experiment: Experiment) -> tuple[Profile, list[dict[str, Any]]]:
+    """Measures, predicts, runs."""
+    workload = _MODELS[experiment.model]
+    train, data = described(workload.train_type), described(workload.data_type)
+    place = CACHE / "plan" / experiment.name
+    say(f"{experiment.name}: measuring the graph on the emulated {train.name}")
+    # the first batch serves to find the one with which the training host alone needs the published step
+    batch = experiment.batch or 82
+    profile = jobs.profile(workload, experiment.graph, batch=batch, frames=FRAMES, output=place / "measure")
+    cores = _vcpu(train) / workload.scale
+    if not experiment.batch:
+        batch = max(1, round(HOMOGENEOUS_MS * cores / profile.cpu_ms_per_sample))
+    burn_ms = experiment.burn * batch * profile.cpu_ms_per_sample
+    floors_ms = experiment.floors_ms or (round(batch * workload.scale * profile.cpu_ms_per_sample / 160, 1),)
+    say(f"{experiment.name}: {profile.cpu_ms_per_sample:.4g} CPU-ms and {profile.wire_bytes_per_sample:,.0f} bytes a sample")
+    predictions = {}
+    for count in experiment.data_hosts:
+        for floor_ms in floors_ms:
+            job = Job(
+                round(batch * workload.scale),
+                profile.cpu_ms_per_sample,
+                floor_ms,
+                profile.wire_bytes_per_sample,
+                burn_ms * workload.scale,
+            )
+            found = predict(job, train, 1, data, count, Assumptions(experiment.local_workers))
+            predictions[count, floor_ms] = found
+            say(f"{experiment.name}: predicted {found.step_ms:.1f} ms with {count} data hosts, accelerator {floor_ms:g} ms")
+    rows = []
+    for count in experiment.data_hosts:
+        measured = jobs.measure(
+            workload,
+            Case(experiment.graph, "ours" if count else "plain", count),
+            batch=batch,
+            floors_ms=floors_ms,
+            work="sleep",
+            steps=STEPS,
+            frames=FRAMES,
+            output=place / f"{count}",
+            burn_ms=burn_ms,
+            local_workers=1 if experiment.local_workers else 0,
+        )
+        for phase in measured["phases"]:
+            prediction = predictions[count, phase["floor_ms"]]
+            cluster = f"1 {train.name}" + (f" + {count} {data.name}" if count else "")
+            rows.append(row(experiment.name, cluster, phase["floor_ms"], prediction, phase["step_ms"]))
+            say(f"{experiment.name}: {cluster}: predicted {prediction.step_ms:.1f} ms, measured {phase['step_ms']:.1f}")
+    return profile, rows
+
+
+def plain_processes() -> list[dict[str, Any]]:
+    """A worker's process and a training process on this machine's own CPUs, which they share."""
+    workload, graph, place = _MODELS["a"], "cifar_published", CACHE / "plan/processes"
+    cpus = usable_cpus()
+    say(f"processes: measuring the graph on {cpus} CPUs")
+    profile = jobs.profile(workload, graph, batch=400, frames=FRAMES, output=place / "measure", has_limits=False)
+    here = Instance("this machine", cpus, None, 0, None, None)
+    batch = max(1, round(HOMOGENEOUS_MS * cpus / profile.cpu_ms_per_sample))
+    assumed = Assumptions()
+    crossing_ms = profile.wire_bytes_per_sample / 1e6 * (assumed.send_ms_per_mb + assumed.receive_ms_per_mb)
+    rows = []
+    for count in (0, 1):
+        job = Job(batch, profile.cpu_ms_per_sample + count * crossing_ms, 64.0, profile.wire_bytes_per_sample)
+        prediction = predict(job, here, 1, None, 0)
+        say(f"processes: predicted {prediction.step_ms:.1f} ms {'beside a worker' if count else 'alone'}")
+        measured = jobs.measure(
+            workload,
+            Case(graph, "ours" if count else "plain", count),
+            batch=batch,
+            floors_ms=(64.0,),
+            work="sleep",
+            steps=STEPS,
+            frames=FRAMES,
+            output=place / f"{count}",
+            local_workers=0,
+            has_limits=False,
+        )
+        step_ms = measured["phases"][0]["step_ms"]
+        name = f"{cpus} CPUs, {'a worker and a trainer' if count else 'the trainer alone'}"
+        rows.append(row("processes", name, 64.0, prediction, step_ms))
+        say(f"processes: {name}: predicted {prediction.step_ms:.1f} ms, measured {step_ms:.1f}")
+    return rows
+
+
+def _vcpu(instance: Instance) -> int:
+    assert instance.vcpu is not None
+    return instance.vcpu
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, predicts, runs, prints, writes; 0."""
+    options = parse(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    command = shlex.join(["python", "benchmarks/plan.py", *arguments]) if arguments else "make bench-plan"
+    photographs.make_frames(FRAMES, 64)
+    started = time.monotonic()
+    rows: list[dict[str, Any]] = []
+    profiles: list[dict[str, Any]] = []
+    for number in range(options.rounds):
+        say(f"round {number + 1} of {options.rounds}")
+        for experiment in EXPERIMENTS:
+            if experiment.name in options.only:
+                profile, found = compared(experiment)
+                profiles.append({"experiment": experiment.name, **asdict(profile)})
+                rows += found
+        if "processes" in options.only:
+            rows += plain_processes()
+    lines, medians = [], []
+    for key in dict.fromkeys((one["experiment"], one["cluster"], one["floor_ms"]) for one in rows):
+        same = [one for one in rows if (one["experiment"], one["cluster"], one["floor_ms"]) == key]
+        predicted, measured, error = (
+            statistics.median(one[name] for one in same) for name in ("predicted_ms", "measured_ms", "error")
+        )
+        medians.append(abs(error))
+        cells = [f"{predicted:,.1f}", f"{measured:,.1f}", f"{error:+.0%}", same[0]["bottleneck"]]
+        lines.append([*key[:2], f"{key[2]:g}", *cells])
+    headings = ["experiment", "cluster", "accelerator, ms", "predicted, ms", "measured, ms", "error", "predicted bottleneck"]
+    print(report.table(headings, lines))
+    every = [abs(one["error"]) for one in rows]
+    print(f"\nerror: median {statistics.median(every):.1%}, largest {max(every):.1%}, of {len(every)} runs; no GPU was used")
+    result = {
+        "benchmark": "plan",
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": report.machine(),
+        "accelerator": "a sleep; no GPU is used",
+        "took_s": round(time.monotonic() - started),
+        "median_error": statistics.median(every),
+        "rows": rows,
+        "profiles": profiles,
+    }
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "plan.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {OUT.relative_to(photographs.ROOT)}/plan.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
