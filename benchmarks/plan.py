@@ -8,8 +8,8 @@ predicts the step with 0, 1, 2 and 3 data hosts; the predictions are printed bef
 cases lie outside what planner and scale model share: plain processes on this machine's own CPUs, without quotas; a training
 script that takes CPU time itself; and links that are full.
 
-No GPU is used: the accelerator is a sleep. Prints predicted against measured, writes out/bench/plan.json. As root, or where user
-namespaces are allowed. About 20 minutes a round on two CPUs.
+No GPU is used: the accelerator is a sleep. Prints predicted against measured, writes out/bench/plan.json. As root, or where
+user namespaces are allowed. About 20 minutes a round on two CPUs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 
 from augmentation import photographs, report
 from clustering import jobs
-from clustering.cases import WORKLOADS, Case, Workload
+from clustering.cases import WORKLOADS, Case
 
 from hetero_tfdata.cluster.instances import Instance
 from hetero_tfdata.plan.model import Assumptions, Job, predict

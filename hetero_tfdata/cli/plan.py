@@ -207,6 +207,6 @@ def _assumed(arguments: argparse.Namespace, prices: str, assumptions: Assumption
         f"handing on a million bytes takes a worker {assumptions.send_ms_per_mb:g} vCPU-ms, and the training host "
         f"{assumptions.receive_ms_per_mb:g} (make bench-wire, 2026-11-24)",
         f"one TCP flow carries at most {GBPS_PER_FLOW:g} Gbit/s (EC2, no placement group); there are workers x ranks flows",
-        f"the training script itself takes {arguments.train_cpu_ms_per_step:g} vCPU-ms of a step (--train-cpu-ms-per-step); input "
-        "and accelerators overlap completely",
+        f"the training script itself takes {arguments.train_cpu_ms_per_step:g} vCPU-ms of a step (--train-cpu-ms-per-step); "
+        "input and accelerators overlap completely",
     ]

@@ -1,5 +1,5 @@
-"""Measures a graph where it runs, on an emulated training host: `profile_graph.py --graph NAME --batch N` writes profile.json to
-output/data."""
+"""Measures a graph where it runs, on an emulated training host: `profile_graph.py --graph NAME --batch N` writes profile.json
+to output/data."""
 
 from __future__ import annotations
 
