@@ -15,7 +15,23 @@ from hetero_tfdata.plan.options import Option, best, larger_sizes
 from hetero_tfdata.plan.prices import PriceList
 from hetero_tfdata.plan.profile import StageCost
 
-__all__ = ["Question", "advise"]
+__all__ = ["EXITS", "Question", "advise"]
+
+_INPUT, _GRAPH, _SIZE, _CLUSTER, _DECODING = (
+    "Is the job bound by its input?",
+    "Would a cheaper graph do?",
+    "Is there a larger size of the same family?",
+    "Does a heterogeneous cluster pay?",
+    "Would decoding on the accelerators do?",
+)
+# The flow chart: its questions in their order; of each the answer that leads out of it, and what is done then.
+EXITS = {
+    _INPUT: ("no", "leave the input"),
+    _GRAPH: ("yes", "change the graph"),
+    _SIZE: ("yes", "take it, if it is cheaper"),
+    _CLUSTER: ("yes", "add data hosts"),
+    _DECODING: ("yes", "decode there"),
+}
 
 # An input that takes so much longer than the accelerators is worth a change.
 _WORTH = 1.05
@@ -65,7 +81,7 @@ def advise(
     path.append(_heterogeneous(found, alone, recommended))
     path.append(
         Question(
-            "Would decoding on the accelerators do?",
+            _DECODING,
             "measure",
             "It takes their time too: measure the accelerators' step with it, and plan again with "
             "--accelerator-ms-per-step and what is left in --cpu-ms-per-sample",
@@ -81,10 +97,9 @@ def _bound(job: Job, alone: Option) -> Question:
     there = alone.train_count * train.vcpu
     accelerators = alone.train_count * (train.accelerators or 0)
     each = f", {needed / accelerators:.3g} for each of {accelerators} accelerators," if accelerators else ""
-    asked = "Is the job bound by its input?"
     if prediction.input_ms <= prediction.accelerator_ms * _WORTH:
         return Question(
-            asked,
+            _INPUT,
             "no",
             f"The input takes {prediction.input_ms:.4g} ms a step, the accelerators {prediction.accelerator_ms:.4g}: more CPUs "
             f"change nothing. {needed:.3g} vCPUs{each} are needed, {there} are there",
@@ -97,7 +112,7 @@ def _bound(job: Job, alone: Option) -> Question:
         0,
     )
     return Question(
-        asked,
+        _INPUT,
         "yes",
         f"{needed:.3g} vCPUs{each} are needed to keep the accelerators busy, {there} are there: {needed - there:.3g} are short "
         f"({1 - there / needed:.0%}), and the accelerators are busy at most {there / needed:.0%} of the time. One more "
@@ -111,7 +126,6 @@ def _cpu_ms_enough(job: Job, alone: Option) -> float:
 
 
 def _cheaper(job: Job, alone: Option, stages: Sequence[StageCost]) -> Question:
-    asked = "Would a cheaper graph do?"
     enough = _cpu_ms_enough(job, alone)
     told = [f"From {enough:.3g} vCPU-ms a sample down it would, without another host; it takes {job.cpu_ms_per_sample:.3g}"]
     whole = sum(stage.cpu_ms_per_sample for stage in stages)
@@ -128,14 +142,13 @@ def _cheaper(job: Job, alone: Option, stages: Sequence[StageCost]) -> Question:
             "hetero_tfdata.augment has operations over whole batches at a tenth of the CPU; `hetero-tfdata measure` says "
             "which stages cost most"
         )
-    return Question(asked, "measure", ". ".join(told))
+    return Question(_GRAPH, "measure", ". ".join(told))
 
 
 def _larger(job: Job, alone: Option, prices: PriceList, assumptions: Assumptions) -> Question:
-    asked = "Is there a larger size of the same family?"
     sizes = list(larger_sizes(alone.train, prices))
     if not sizes:
-        return Question(asked, "no", f"None with as many accelerators and more vCPUs than {alone.train.name} is known")
+        return Question(_SIZE, "no", f"None with as many accelerators and more vCPUs than {alone.train.name} is known")
     told = []
     for size in sizes:
         prediction = predict(job, size, alone.train_count, None, 0, assumptions)
@@ -144,24 +157,23 @@ def _larger(job: Job, alone: Option, prices: PriceList, assumptions: Assumptions
             option = Option(size, alone.train_count, None, prediction, alone.train_count * prices.usd(size.name))
             cost = _cost(option, alone)
         told.append(f"{size.name}: {prediction.step_ms:.4g} ms a step, {cost}")
-    return Question(asked, "yes", "; ".join(told))
+    return Question(_SIZE, "yes", "; ".join(told))
 
 
 def _heterogeneous(found: Sequence[Option], alone: Option, recommended: Option) -> Question:
-    asked = "Does a heterogeneous cluster pay?"
     with_data = [one for one in found if one.prediction.data_instances]
     if recommended.prediction.data_instances:
         return Question(
-            asked,
+            _CLUSTER,
             "yes",
             f"{recommended.name}: {recommended.prediction.step_ms:.4g} ms a step instead of "
             f"{alone.prediction.step_ms:.4g}, {_cost(recommended, alone)}",
         )
     if not with_data:
-        return Question(asked, "no", "no data hosts were asked for (--max-data-instances 0)")
+        return Question(_CLUSTER, "no", "no data hosts were _CLUSTER for (--max-data-instances 0)")
     second = best(with_data)
     return Question(
-        asked,
+        _CLUSTER,
         "no",
         f"the best with data hosts, {second.name}, takes {second.prediction.step_ms:.4g} ms a step: {_cost(second, alone)}",
     )

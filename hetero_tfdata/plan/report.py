@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from hetero_tfdata.plan.advice import Question
-from hetero_tfdata.plan.html import bars, document
+from hetero_tfdata.plan.advice import EXITS, Question
+from hetero_tfdata.plan.html import Box, bars, document, flow_chart
 from hetero_tfdata.plan.options import Option
 from hetero_tfdata.plan.render import reason
 
@@ -45,6 +45,7 @@ def page(
 <h2>Dollars per 1,000 steps</h2>
 {bars([(one.name, one.usd_per_1000_steps, _COLOURS[one.prediction.bottleneck]) for one in found], "${:,.3f}")}
 <h2>The way through the flow chart</h2>
+{flow_chart(_boxes(path))}
 <ol class="path">{"".join(_box(number, one) for number, one in enumerate(path, 1))}</ol>
 <h2>Given</h2>
 <table>{"".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in inputs.items())}</table>
@@ -75,6 +76,12 @@ def _table(found: Sequence[Option], recommended: Option) -> str:
 def _legend() -> str:
     names = {"accelerator": "the accelerators decide", "cpu": "CPUs decide", "network": "links decide"}
     return " &nbsp; ".join(f'<span style="color:{_COLOURS[kind]}">&#9632;</span> {text}' for kind, text in names.items())
+
+
+def _boxes(path: Sequence[Question]) -> list[Box]:
+    """All questions of the chart, with the answers as far as it was gone through."""
+    given = {one.asked: one.answer for one in path}
+    return [Box(asked, answer, done, given.get(asked)) for asked, (answer, done) in EXITS.items()]
 
 
 def _box(number: int, one: Question) -> str:

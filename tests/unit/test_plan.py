@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from hetero_tfdata.cli import main
 from hetero_tfdata.errors import ConfigurationError
 from hetero_tfdata.plan.advice import advise
+from hetero_tfdata.plan.html import Box, flow_chart
 from hetero_tfdata.plan.model import Assumptions, Job, predict
 from hetero_tfdata.plan.options import best, data_types, options
 from hetero_tfdata.plan.prices import PriceList, described
@@ -212,14 +214,37 @@ def test_a_page_to_look_at(tmp_path, capsys):
     parsed = _Page()
     parsed.feed(html)
     assert parsed.open == [], "every element is closed"
-    assert parsed.count["svg"] == 2
-    assert parsed.count["rect"] == 2 * 5
+    assert parsed.count["svg"] == 3
+    assert parsed.count["rect"] == 2 * 5 + 2 * 5, "two charts of five clusters, five questions with their ways out"
     assert not any(word in html.replace("http://www.w3.org/2000/svg", "") for word in ("http", "<script", "<link"))
     assert "Recommended: 1 ml.p4d.24xlarge + 3 ml.c5.18xlarge" in html
     assert "57% cheaper a step than 1 ml.p4d.24xlarge" in html
     assert "the published article" in html
     assert main([*ARGUMENTS, "--report", str(tmp_path / "no" / "plan.html")]) == 2
     assert "can't be written: No such file or directory" in capsys.readouterr().err
+
+
+def test_the_chart_shows_the_way_that_was_taken():
+    taken = [
+        Box("bound?", "no", "leave it", "yes"),
+        Box("pays?", "yes", "data hosts", "yes"),
+        Box("last?", "yes", "decode", None),
+    ]
+    drawn = flow_chart(taken)
+    green, grey = drawn.count('stroke="#2f7d4f"'), drawn.count('stroke="#bbb"')
+    # two questions, the way between them, the second one's way out with its arrow; the rest is not reached
+    assert (green, grey) == (5, 6)
+    assert drawn.count("<text") == 3 * 3 + 2
+
+
+def test_a_script_that_takes_cpus_leaves_fewer_for_the_input():
+    job = cifar()
+    busy = replace(job, train_cpu_ms_per_step=0.5 * job.global_batch_size * job.cpu_ms_per_sample)
+    assert predict(busy, P4D, 1, None, 0).step_ms == pytest.approx(1.5 * 192.0)
+    assert predict(busy, P4D, 1, C5, 2).input_ms > 1.1 * predict(job, P4D, 1, C5, 2).input_ms
+    # the data hosts alone make what they make
+    only = Assumptions(local_workers=False)
+    assert predict(busy, P4D, 1, C5, 2, only).input_ms == predict(job, P4D, 1, C5, 2, only).input_ms
 
 
 class _Page(HTMLParser):
