@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seconds", type=float, default=8.0, metavar="S", help="for the whole graph, a quarter for each stage (default: 8)")
     add("--output", metavar="FILE", default="profile.json", help="the profile (default: %(default)s)")
+    add("--fingerprint", action="store_true", help="print which graph it is, as the profile names it, and measure nothing")
     add("--json", action="store_true", help="print the profile as JSON")
 
 
@@ -37,6 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not output.parent.is_dir():
         raise ConfigurationError(f"--output {output}: there is no folder {output.parent}")
     dataset = dataset_of(arguments.function)
+    if arguments.fingerprint:
+        from hetero_tfdata.plan.measure import fingerprint
+
+        print(fingerprint(dataset))
+        return 0
     step = function_of(arguments.step) if arguments.step else None
     from hetero_tfdata.plan.measure import measure, measure_step
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of `hetero-tfdata measure`: gives the three above where they are not given, and the cost of each stage",
     )
     add(
+        "--graph",
+        metavar="MODULE:FUNCTION",
+        help="refuse a --profile of another graph than this function's dataset; needs TensorFlow, in a process of its own",
+    )
+    add(
         "--cpu-factor",
         type=float,
         default=1.0,
@@ -95,6 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
     profile = Profile.read(Path(arguments.profile)) if arguments.profile else None
     if profile is not None:
         _fill(arguments, profile)
+    if arguments.graph:
+        _require_graph(arguments, profile)
     _check(arguments, OBJECTIVES)
     prices = PriceList.of(arguments.prices)
     train = described(arguments.train_instance)
@@ -147,6 +156,25 @@ def _given(arguments: argparse.Namespace) -> dict[str, str]:
     """The options and their values, as they count."""
     kept = {name: value for name, value in vars(arguments).items() if value not in (None, False)}
     return {f"--{name.replace('_', '-')}": f"{value}" for name, value in kept.items() if name != "subcommand"}
+
+
+def _require_graph(arguments: argparse.Namespace, profile: Profile | None) -> None:
+    """Raises ConfigurationError: the profile is of another graph."""
+    if profile is None:
+        raise ConfigurationError("--graph: expected a --profile to compare it with")
+    command = [sys.executable, "-m", "hetero_tfdata", "measure", arguments.graph, "--fingerprint"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    if found.returncode:
+        lines = [line for line in found.stderr.splitlines() if line.startswith("hetero-tfdata: ")] or found.stderr.splitlines()[
+            -1:
+        ]
+        raise ConfigurationError(f"--graph {' '.join(lines).removeprefix('hetero-tfdata: ')}")
+    graph = found.stdout.split()[-1]
+    if graph != profile.graph:
+        raise ConfigurationError(
+            f"--profile {arguments.profile}: it is of {profile.dataset} as that graph was ({profile.graph}), expected "
+            f"{arguments.graph} ({graph}): hetero-tfdata measure {arguments.graph} --output {arguments.profile}"
+        )
 
 
 def _fill(arguments: argparse.Namespace, profile: Profile) -> None:

@@ -29,7 +29,7 @@ from hetero_tfdata.service.preflight.graph import Graph
 from hetero_tfdata.service.rows import rows_of
 from hetero_tfdata.service.wire import Wire
 
-__all__ = ["measure", "measure_step"]
+__all__ = ["fingerprint", "measure", "measure_step"]
 
 # Single elements are counted by hundreds, or Python would cost more than the stage.
 _TOGETHER = 256
@@ -61,7 +61,7 @@ def measure(dataset: tf.data.Dataset, name: str, *, seconds: float = 8.0, log: C
     memory = max(0.0, _peak_mib() - before)
     wire = _wire_bytes(dataset)
     stages = _stages(dataset, cpu_ms, seconds / 4, log)
-    return Profile(name, _fingerprint(dataset), cpu_ms, busy, wire, rate, memory, stages, _machine())
+    return Profile(name, fingerprint(dataset), cpu_ms, busy, wire, rate, memory, stages, _machine())
 
 
 def measure_step(step: Callable[[Any], Any], batch: Any, *, seconds: float = 8.0) -> float:
@@ -171,7 +171,8 @@ def _bytes_of(tensor: tf.Tensor) -> int:
     return int(np.prod(tensor.shape)) * int(tensor.dtype.size)
 
 
-def _fingerprint(dataset: tf.data.Dataset) -> str:
+def fingerprint(dataset: tf.data.Dataset) -> str:
+    """The same for graphs of the same stages and elements: `Profile.graph`."""
     stages = [f"{stage.kind} {stage.call()}" for stage in Graph(dataset).stages]
     return hashlib.sha256("\n".join([*stages, str(dataset.element_spec)]).encode()).hexdigest()[:16]
 

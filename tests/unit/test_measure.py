@@ -74,6 +74,18 @@ def test_a_graph_is_measured_and_planned_with(graphs, tmp_path, capsys):
     assert any("profile.json" in one for one in told["assumptions"])
 
 
+def test_a_profile_of_another_graph_is_refused(graphs, tmp_path, capsys):
+    assert main(["measure", f"{graphs}:make_dataset", "--seconds", "1"]) == 0
+    plan = ["plan", "--profile", "profile.json", "--train-instance", "ml.p4d.24xlarge", "--data-instance", "ml.c5.18xlarge"]
+    plan += ["--global-batch-size", "8192", "--accelerator-ms-per-step", "64", "--graph"]
+    assert main([*plan, f"{graphs}:make_dataset"]) == 0
+    capsys.readouterr()
+    assert main([*plan, f"{graphs}:images"]) == 2
+    told = capsys.readouterr().err
+    assert "--profile profile.json: it is of" in told
+    assert told.count("\n") == 1
+
+
 def test_single_samples_and_what_changes_their_number_are_measured_too():
     records = (
         tf.data.Dataset.range(4).flat_map(lambda i: tf.data.Dataset.range(100)).map(lambda i: tf.sin(tf.cast(i, tf.float32)))
