@@ -145,11 +145,11 @@ _NEEDED = ("cpu_ms_per_sample", "accelerator_ms_per_step", "wire_bytes_per_sampl
 
 
 def _ranked(found: list[Option], recommended: Option) -> list[Option]:
-    """Without data hosts, and the cheapest of the others."""
-    others = sorted(found[1:], key=lambda one: one.usd_per_1000_steps)[:_SHOWN]
-    if recommended is not found[0] and recommended not in others:
-        others.append(recommended)
-    return [found[0], *others]
+    """Without data hosts, the cheapest of the others, and the recommended one with its neighbours."""
+    count = recommended.prediction.data_instances
+    others = sorted(found[1:], key=lambda one: one.usd_per_1000_steps)
+    near = [one for one in others if one.data == recommended.data and abs(one.prediction.data_instances - count) <= 1]
+    return [found[0], *(one for number, one in enumerate(others) if number < _SHOWN or (count and one in near))]
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, str]:

@@ -61,10 +61,15 @@ def page(observed: Observed, diagnosis: Diagnosis) -> str:
 <h2>To know</h2>
 <ul>{_items([*diagnosis.warnings, *observed.notes]) or "<li>nothing more</li>"}</ul>
 <h2>Next</h2>
-<p><code>{escape(diagnosis.command)}</code></p>
+<p><code>{_command(diagnosis.command)}</code></p>
 <ul>{_items(diagnosis.needs)}</ul>
 <p>A diagnosis of <code>hetero-tfdata diagnose</code>, {time.strftime("%Y-%m-%d")}.</p>"""
     return document(f"hetero-tfdata diagnose: {observed.job}", body)
+
+
+def _command(words: str) -> str:
+    """Broken between words only, not at the hyphens of its options."""
+    return " ".join(f"<span>{escape(word)}</span>" for word in words.split())
 
 
 def _ordered(hosts: Sequence[HostLoad]) -> list[HostLoad]:

@@ -20,7 +20,7 @@ th { text-align: left; } td.n, th.n { text-align: right; font-variant-numeric: t
 tr.best { background: #eaf5ee; font-weight: 600; }
 ol.path { list-style: none; padding: 0; } ol.path li { border-left: 4px solid #bbb; padding: .2rem .8rem; margin: .6rem 0; }
 ol.path li.yes { border-color: #2f7d4f; } ol.path li.no { border-color: #999; } ol.path li.measure { border-color: #c79a1e; }
-.answer { font-weight: 600; } svg text { font: 13px system-ui, sans-serif; }
+.answer { font-weight: 600; } code span { white-space: nowrap; } svg text { font: 13px system-ui, sans-serif; }
 @media print { body { margin: 0; max-width: none; } h2 { break-after: avoid; } table, svg, li { break-inside: avoid; } }
 """
 
@@ -103,7 +103,7 @@ def flow_chart(boxes: Sequence[Box]) -> str:
         parts.append(_rectangle(right + 70, top, _EXIT_WIDTH, box.exit_text, _TAKEN if out else _LEFT))
         if number < len(boxes) - 1:
             other = "no" if box.exit_answer == "yes" else "yes"
-            onward = boxes[number + 1].answer is not None
+            onward = boxes[number + 1].answer is not None and not out
             parts.append(
                 _arrow(2 + _BOX_WIDTH / 2, bottom, 2 + _BOX_WIDTH / 2, bottom + _BETWEEN, other, _TAKEN if onward else _LEFT)
             )

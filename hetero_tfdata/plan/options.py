@@ -18,6 +18,7 @@ OBJECTIVES = ("cheapest", "fastest")
 MOST_DATA_INSTANCES = 16  # SageMaker's default limit of instances in a training job is 20
 # Steps closer than this are the same.
 _SAME = 0.005
+_ABOUT_SAME = 0.02  # of the costs of different types: fewer hosts have fewer ways to fail
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def options(
 
 
 def best(found: Sequence[Option], objective: str = "cheapest", usd_per_hour_at_most: float | None = None) -> Option:
-    """The cheapest per step, or the fastest, within a budget where there is one; of equals the one with fewer data hosts.
+    """The cheapest per step, or the fastest, within a budget where there is one; of equals the one with fewer data hosts, and
+    of several types of data hosts whose best clusters lie within 2 % of each other the one of which the fewest are needed.
 
     Raises:
         ConfigurationError: none is within the budget.
@@ -106,9 +108,15 @@ def best(found: Sequence[Option], objective: str = "cheapest", usd_per_hour_at_m
     def cost(one: Option) -> float:
         return one.usd_per_1000_steps if objective == "cheapest" else one.prediction.step_ms
 
-    least = min(map(cost, affordable))
-    equals = [one for one in affordable if cost(one) <= least * (1 + _SAME)]
-    return min(equals, key=lambda one: (one.usd_per_hour, one.prediction.data_instances))
+    winners = []
+    for data in dict.fromkeys(one.data.name if one.data else None for one in affordable):
+        same = [one for one in affordable if (one.data.name if one.data else None) == data]
+        least = min(map(cost, same))
+        equals = [one for one in same if cost(one) <= least * (1 + _SAME)]
+        winners.append(min(equals, key=lambda one: (one.usd_per_hour, one.prediction.data_instances)))
+    least = min(map(cost, winners))
+    near = [one for one in winners if cost(one) <= least * (1 + _ABOUT_SAME)]
+    return min(near, key=lambda one: (one.prediction.data_instances, cost(one)))
 
 
 def data_types(prices: PriceList) -> list[Instance]:
