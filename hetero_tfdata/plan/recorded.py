@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,11 @@ def _load(
     cpu = link = None
     series: dict[str, list[tuple[float, float]]] = {}
     if cores and wall_s > 0:
-        cpu = min(1.0, timeline.cpu_s(name, since, until) / wall_s / cores)
         series["cpu"] = _course(timeline, name, cores)
+        first = timeline.samples[name][0].time_s
+        steady = [part for minute, part in series["cpu"] if since <= first + 60 * minute <= until]
+        # the median: without steps nobody knows for certain when reading began
+        cpu = statistics.median(steady) if steady else None
     if gbps and wall_s > 0:
         most = max(timeline.sent_bytes(name, since, until), timeline.received_bytes(name, since, until))
         link = min(1.0, most * 8 / wall_s / (gbps * 1e9))
