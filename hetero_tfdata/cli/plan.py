@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         every = options(job, train, arguments.train_count, data, prices, arguments.max_data_instances, assumptions)
         found += every if not found else every[1:]  # without data hosts it is the same for all
     recommended = best(found, arguments.objective, arguments.usd_per_hour_at_most)
-    path = advise(job, found, recommended, prices, assumptions, profile.stages if profile else ())
+    path = advise(job, found, recommended, prices, assumptions, profile)
     assumed = _assumed(arguments, prices.source, assumptions, profile)
     shown = found if not arguments.search else _ranked(found, recommended)
     if arguments.report:

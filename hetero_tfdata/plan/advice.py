@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from hetero_tfdata.plan.model import Assumptions, Job, predict
 from hetero_tfdata.plan.options import Option, best, larger_sizes
 from hetero_tfdata.plan.prices import PriceList
-from hetero_tfdata.plan.profile import StageCost
+from hetero_tfdata.plan.profile import Profile
 
 __all__ = ["EXITS", "Question", "advise"]
 
@@ -60,7 +60,7 @@ def advise(
     recommended: Option,
     prices: PriceList,
     assumptions: Assumptions,
-    stages: Sequence[StageCost] = (),
+    profile: Profile | None = None,
 ) -> list[Question]:
     """The path through the flow chart.
 
@@ -70,13 +70,13 @@ def advise(
         recommended: the best of them.
         prices: for larger sizes.
         assumptions: of the predictions.
-        stages: what each stage of the graph costs, where that was measured.
+        profile: what was measured of the graph; None: nothing.
     """
     alone = found[0]
     path = [_bound(job, alone)]
     if path[0].answer == "no":
         return path
-    path.append(_cheaper(job, alone, stages))
+    path.append(_cheaper(job, alone, recommended, assumptions, profile))
     path.append(_larger(job, alone, prices, assumptions))
     path.append(_heterogeneous(found, alone, recommended))
     path.append(
@@ -125,8 +125,9 @@ def _cpu_ms_enough(job: Job, alone: Option) -> float:
     return job.accelerator_ms_per_step * alone.train_count * alone.train.vcpu / job.global_batch_size
 
 
-def _cheaper(job: Job, alone: Option, stages: Sequence[StageCost]) -> Question:
+def _cheaper(job: Job, alone: Option, recommended: Option, assumptions: Assumptions, profile: Profile | None) -> Question:
     enough = _cpu_ms_enough(job, alone)
+    stages = profile.stages if profile else ()
     told = [f"From {enough:.3g} vCPU-ms a sample down it would, without another host; it takes {job.cpu_ms_per_sample:.3g}"]
     whole = sum(stage.cpu_ms_per_sample for stage in stages)
     for stage in sorted(stages, key=lambda stage: -stage.share)[:_STAGES_TOLD]:
@@ -142,7 +143,25 @@ def _cheaper(job: Job, alone: Option, stages: Sequence[StageCost]) -> Question:
             "hetero_tfdata.augment has operations over whole batches at a tenth of the CPU; `hetero-tfdata measure` says "
             "which stages cost most"
         )
+    told.append(_as_bytes(job, recommended, assumptions, profile))
     return Question(_GRAPH, "measure", ". ".join(told))
+
+
+def _as_bytes(job: Job, recommended: Option, assumptions: Assumptions, profile: Profile | None) -> str:
+    """What it changes to send uint8 where float32 travels: a quarter of those bytes."""
+    if profile is None:
+        return "Images travel as uint8 at a quarter of the bytes of float32; `hetero-tfdata measure` says what yours are"
+    floats = profile.float32_bytes_per_sample
+    if not floats:
+        return "No float32 is on the wire"
+    lighter = replace(job, wire_bytes_per_sample=max(1.0, job.wire_bytes_per_sample - 0.75 * floats))
+    one = recommended
+    then = predict(lighter, one.train, one.train_count, one.data, one.prediction.data_instances, assumptions)
+    return (
+        f"{floats / profile.wire_bytes_per_sample:.0%} of a sample's {job.wire_bytes_per_sample:,.0f} bytes are float32: as uint8, "
+        f"cast after distribute(), {lighter.wire_bytes_per_sample:,.0f}, and with {one.name} {then.step_ms:.4g} ms a step instead "
+        f"of {one.prediction.step_ms:.4g}"
+    )
 
 
 def _larger(job: Job, alone: Option, prices: PriceList, assumptions: Assumptions) -> Question:

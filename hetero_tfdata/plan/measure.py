@@ -59,9 +59,11 @@ def measure(dataset: tf.data.Dataset, name: str, *, seconds: float = 8.0, log: C
     log(f"measuring {name}: the whole graph, {seconds:g} s")
     cpu_ms, rate, busy = _cost(dataset, seconds)
     memory = max(0.0, _peak_mib() - before)
-    wire = _wire_bytes(dataset)
+    wire, floats = _wire_bytes(dataset)
     stages = _stages(dataset, cpu_ms, seconds / 4, log)
-    return Profile(name, fingerprint(dataset), cpu_ms, busy, wire, rate, memory, stages, _machine())
+    return Profile(
+        name, fingerprint(dataset), cpu_ms, busy, wire, rate, memory, stages, _machine(), float32_bytes_per_sample=floats
+    )
 
 
 def measure_step(step: Callable[[Any], Any], batch: Any, *, seconds: float = 8.0) -> float:
@@ -155,14 +157,16 @@ def _counting_one_ms() -> float:
     return _cost(tf.data.Dataset.range(_TOGETHER), 1.0)[0]
 
 
-def _wire_bytes(dataset: tf.data.Dataset) -> float:
-    """Bytes a sample of some elements, as distribute() hands them on."""
+def _wire_bytes(dataset: tf.data.Dataset) -> tuple[float, float]:
+    """Bytes a sample of some elements, as distribute() hands them on, and those of them that are float32."""
     in_batches = batch_rows(dataset) is not None
-    size = rows = 0
+    size = floats = rows = 0
     for element in Passage.plan(dataset, Wire()).pack(dataset).take(8):
-        size += sum(_bytes_of(part) for part in tf.nest.flatten(element, expand_composites=True))
+        for part in tf.nest.flatten(element, expand_composites=True):
+            size += _bytes_of(part)
+            floats += _bytes_of(part) if part.dtype == tf.float32 else 0
         rows += int(rows_of(element)) if in_batches else 1
-    return size / max(1, rows)
+    return size / max(1, rows), floats / max(1, rows)
 
 
 def _bytes_of(tensor: tf.Tensor) -> int:

@@ -48,6 +48,7 @@ class Profile:
         machine: CPU model, CPUs, TensorFlow, date.
         accelerator_ms_per_step: of the training step with a batch that is there already; None: not measured.
         batch_size: samples of that batch.
+        float32_bytes_per_sample: of the bytes on the wire, those that are float32.
     """
 
     dataset: str
@@ -61,6 +62,7 @@ class Profile:
     machine: Mapping[str, Any] = field(default_factory=dict)
     accelerator_ms_per_step: float | None = None
     batch_size: int | None = None
+    float32_bytes_per_sample: float = 0.0
 
     def write(self, path: Path) -> None:
         """Replaces the file in one step."""

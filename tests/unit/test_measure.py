@@ -64,6 +64,7 @@ def test_a_graph_is_measured_and_planned_with(graphs, tmp_path, capsys):
     assert sum(stage.share for stage in profile.stages) == pytest.approx(1.0)
     assert sum(stage.cpu_ms_per_sample for stage in profile.stages) == pytest.approx(profile.cpu_ms_per_sample)
     assert profile.wire_bytes_per_sample == 8 * 8 * 3 + 4
+    assert profile.float32_bytes_per_sample == 0
     assert (profile.batch_size, profile.dataset) == (32, f"{graphs}:make_dataset")
     assert profile.accelerator_ms_per_step > 0
     arguments = ["--train-instance", "ml.p4d.24xlarge", "--data-instance", "ml.c5.18xlarge", "--global-batch-size", "8192"]

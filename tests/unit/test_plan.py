@@ -19,6 +19,7 @@ from hetero_tfdata.plan.html import Box, flow_chart
 from hetero_tfdata.plan.model import Assumptions, Job, predict
 from hetero_tfdata.plan.options import best, data_types, options
 from hetero_tfdata.plan.prices import PriceList, described
+from hetero_tfdata.plan.profile import Profile
 from support import clean_environment
 
 P4D, C5, P3, C5_9 = map(described, ("ml.p4d.24xlarge", "ml.c5.18xlarge", "ml.p3.2xlarge", "ml.c5.9xlarge"))
@@ -135,6 +136,21 @@ def test_a_larger_size_is_looked_for_before_a_cluster():
     assert larger.answer == "yes"
     assert "ml.g5.16xlarge: 50 ms a step" in larger.told
     assert "ml.g5.24xlarge" not in larger.told, "it has other accelerators"
+
+
+def test_what_lighter_bytes_would_save_is_told():
+    """Camera frames as float32: the data host's link decides, at a quarter of the bytes it does not."""
+    frame = 3 * 480 * 640
+    job = Job(512, 5.0, 30.0, 4.0 * frame)
+    profile = Profile("a:b", "", 5.0, 1.0, 4.0 * frame, 1.0, 1.0, (), float32_bytes_per_sample=4.0 * frame)
+    found = options(job, P4D, 1, C5, PUBLISHED, 2)
+    told = advise(job, found, found[1], PUBLISHED, Assumptions(), profile)[1].told
+    lighter = predict(Job(512, 5.0, 30.0, frame), P4D, 1, C5, 1)
+    assert f"100% of a sample's {4 * frame:,} bytes are float32: as uint8, cast after distribute(), {frame:,}" in told
+    assert f"{lighter.step_ms:.4g} ms a step instead of {found[1].prediction.step_ms:.4g}" in told
+    assert lighter.step_ms < found[1].prediction.step_ms
+    without = replace(profile, float32_bytes_per_sample=0.0)
+    assert "No float32 is on the wire" in advise(job, found, found[1], PUBLISHED, Assumptions(), without)[1].told
 
 
 def test_the_search_has_only_types_with_a_price():

@@ -79,8 +79,11 @@ def driving_ours(batch: int) -> tf.data.Dataset:
 
 def heavy_bytes(batch: int) -> tf.data.Dataset:
     """What costs nothing and weighs much: uint8 [batch, 256, 256, 3] of numbers, no two batches the same."""
-    image = tf.zeros([1, 256, 256, 3], tf.uint8)
-    return tf.data.Dataset.range(10**9).map(lambda i: (tf.repeat(image + tf.cast(i % 251, tf.uint8), batch, 0), i))
+
+    def fill(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.fill([batch, 256, 256, 3], tf.cast(number % 251, tf.uint8)), tf.fill([batch], number)
+
+    return tf.data.Dataset.range(10**9).map(fill)
 
 
 GRAPHS: dict[str, Callable[[int], tf.data.Dataset]] = {
