@@ -157,10 +157,11 @@ def _as_bytes(job: Job, recommended: Option, assumptions: Assumptions, profile: 
     lighter = replace(job, wire_bytes_per_sample=max(1.0, job.wire_bytes_per_sample - 0.75 * floats))
     one = recommended
     then = predict(lighter, one.train, one.train_count, one.data, one.prediction.data_instances, assumptions)
+    part = floats / profile.wire_bytes_per_sample
     return (
-        f"{floats / profile.wire_bytes_per_sample:.0%} of a sample's {job.wire_bytes_per_sample:,.0f} bytes are float32: as uint8, "
-        f"cast after distribute(), {lighter.wire_bytes_per_sample:,.0f}, and with {one.name} {then.step_ms:.4g} ms a step instead "
-        f"of {one.prediction.step_ms:.4g}"
+        f"{part:.0%} of a sample's {job.wire_bytes_per_sample:,.0f} bytes are float32: as uint8, cast after distribute(), "
+        f"they are {lighter.wire_bytes_per_sample:,.0f}, and a step of {one.name} takes {then.step_ms:.4g} ms instead of "
+        f"{one.prediction.step_ms:.4g}"
     )
 
 

@@ -141,13 +141,13 @@ def test_a_larger_size_is_looked_for_before_a_cluster():
 def test_what_lighter_bytes_would_save_is_told():
     """Camera frames as float32: the data host's link decides, at a quarter of the bytes it does not."""
     frame = 3 * 480 * 640
-    job = Job(512, 5.0, 30.0, 4.0 * frame)
+    job = Job(512, 10.0, 30.0, 4.0 * frame)
     profile = Profile("a:b", "", 5.0, 1.0, 4.0 * frame, 1.0, 1.0, (), float32_bytes_per_sample=4.0 * frame)
     found = options(job, P4D, 1, C5, PUBLISHED, 2)
     told = advise(job, found, found[1], PUBLISHED, Assumptions(), profile)[1].told
-    lighter = predict(Job(512, 5.0, 30.0, frame), P4D, 1, C5, 1)
-    assert f"100% of a sample's {4 * frame:,} bytes are float32: as uint8, cast after distribute(), {frame:,}" in told
-    assert f"{lighter.step_ms:.4g} ms a step instead of {found[1].prediction.step_ms:.4g}" in told
+    lighter = predict(Job(512, 10.0, 30.0, frame), P4D, 1, C5, 1)
+    assert f"100% of a sample's {4 * frame:,} bytes are float32: as uint8, cast after distribute(), they are {frame:,}," in told
+    assert f"takes {lighter.step_ms:.4g} ms instead of {found[1].prediction.step_ms:.4g}" in told
     assert lighter.step_ms < found[1].prediction.step_ms
     without = replace(profile, float32_bytes_per_sample=0.0)
     assert "No float32 is on the wire" in advise(job, found, found[1], PUBLISHED, Assumptions(), without)[1].told
