@@ -5,7 +5,7 @@ PYTHON ?=
 bin := .venv/bin
 demo_data := .cache/photographs
 
-.PHONY: help setup demo test test-faults test-large test-peers test-toolkit test-matrix setup-toolkit check lint types layers bench gallery soak lock clean
+.PHONY: help setup demo test test-faults test-slow test-large test-peers test-toolkit test-matrix setup-toolkit check lint types layers bench gallery soak lock clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -27,6 +27,9 @@ test: setup ## the tests, two at a time
 
 test-faults: setup ## what becomes of a job whose servers are killed or stand still: every cell of the README's table
 	@$(bin)/python -m pytest -m faults
+
+test-slow: setup ## jobs of half a minute each, of the kinds that `make test` has one of
+	@$(bin)/python -m pytest -m slow
 
 test-large: setup ## a cluster of 16 emulated hosts: start, register, serve, end
 	@$(bin)/python -m pytest -m large

@@ -11,30 +11,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from support import FOREIGN, TestJob
 
-# Tests that start jobs, servers or ranks: one after the other, so that no two look for free ports at the same time.
-WITH_PROCESSES = (
-    "cluster/",
-    "recipes/",
-    "test_demand",
-    "test_emulate_",
-    "test_health",
-    "test_preflight",
-    "test_stalls",
-    "test_status",
-    "test_supervisor",
-    "test_train_",
-)
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What `make test` runs side by side: the tests with processes, and beside them the other files."""
+    """What `make test` runs side by side: whole files, whose fixtures are then set up once. Ports are nobody's problem: whoever
+    takes a block holds it (`support.free_blocks`, `emulate.hosts`)."""
     if not config.pluginmanager.hasplugin("xdist"):  # the environments of `make test-matrix` run one after the other
         return
     for item in items:
-        place = item.path.relative_to(Path(__file__).parent).as_posix()
-        starts = any(name in place for name in WITH_PROCESSES) or "make_job" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("processes" if starts else place))
+        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(Path(__file__).parent).as_posix()))
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ def free_blocks(count: int) -> list[int]:
     candidates = list(range(20000 + 100 * (worker % 2), 32000, 200))
     random.shuffle(candidates)
     for first in candidates:
-        if all(_bindable(first + offset) for offset in range(20)) and _taken(first + 99):
+        if all(_bindable(first + offset) for offset in range(20)) and _taken(first + 9):
             blocks.append(first)
             if len(blocks) == count:
                 return blocks
@@ -46,11 +46,11 @@ def free_blocks(count: int) -> list[int]:
 _latest: collections.deque[socket.socket] = collections.deque(maxlen=12)
 
 
-def _taken(last: int) -> bool:
-    """Whether the block is this process's from now on: its last port is bound, which emulators look at, and bind, too."""
+def _taken(port: int) -> bool:
+    """Whether the block is this process's from now on: that port is bound, which emulators look at, and bind, too."""
     own = socket.socket()
     try:
-        own.bind(("0.0.0.0", last))
+        own.bind(("0.0.0.0", port))
     except OSError:
         own.close()
         return False

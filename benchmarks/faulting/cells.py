@@ -9,7 +9,6 @@ from typing import Any
 __all__ = ["CELLS", "Cell"]
 
 _AT_S = 25  # from the start of the first host: three hosts on two CPUs read batches by then
-_CUT_S = 15
 _LATE_S = 60
 
 
@@ -34,7 +33,7 @@ class Cell:
         memory_gib: of each host.
         repeats: rows may come twice.
         token: the job has one.
-        quick: `make test` has it too, with that isolation and shorter times; None: it has not.
+        quick: `make test` has it too, with shorter times and without namespaces.
     """
 
     row: str
@@ -49,11 +48,11 @@ class Cell:
     memory_gib: float | None = None
     repeats: bool = False
     token: bool = False
-    quick: str | None = None
+    quick: bool = False
 
-    def schedule(self, at_s: float = _AT_S, cut_s: float = _CUT_S, late_s: float = _LATE_S) -> tuple[str, ...]:
+    def schedule(self, at_s: float = _AT_S, late_s: float = _LATE_S) -> tuple[str, ...]:
         """The faults with their times."""
-        times = {"time": at_s, "later": at_s + 3, "again": at_s + 15, "cut": cut_s, "late": late_s}
+        times = {"time": at_s, "later": at_s + 3, "again": at_s + 15, "late": late_s}
         return tuple(fault.format(**{name: f"{seconds:g}s" for name, seconds in times.items()}) for fault in self.faults)
 
 
@@ -82,7 +81,7 @@ def _restarts(count: int) -> dict[str, int]:
 
 
 CELLS = (
-    Cell(_WORKER, "worker-killed", "resume", 10, (_KILL,), arguments=_restarts(1), quick="process"),
+    Cell(_WORKER, "worker-killed", "resume", 10, (_KILL,), arguments=_restarts(1), quick=True),
     Cell(_WORKER, "worker-frozen", "resume", 10, ("{time}:freeze:20s:data_group/2",), arguments={"seconds": 50}),
     Cell(
         _WORKER,
@@ -93,7 +92,7 @@ CELLS = (
         arguments={**_restarts(1), "hog-gib": 6},
         memory_gib=3,
     ),
-    Cell(_ALL, "workers-killed", "resume", 10, (_KILL,) * 2, arguments={**_restarts(2), "workers": 2}, quick="process"),
+    Cell(_ALL, "workers-killed", "resume", 10, (_KILL,) * 2, arguments={**_restarts(2), "workers": 2}, quick=True),
     Cell(
         _ALL,
         "workers-killed-twice",
@@ -102,7 +101,7 @@ CELLS = (
         (_KILL, _KILL, _KILL_AGAIN, _KILL_AGAIN),
         arguments={**_restarts(4), "workers": 2},
     ),
-    Cell(_DISPATCHER, "dispatcher-killed", "go on", 20, ("{time}:kill-dispatcher",), arguments=_restarts(1), quick="process"),
+    Cell(_DISPATCHER, "dispatcher-killed", "go on", 20, ("{time}:kill-dispatcher",), arguments=_restarts(1), quick=True),
     Cell(
         _DISPATCHER,
         "dispatcher-killed-again",
@@ -111,7 +110,7 @@ CELLS = (
         ("{time}:kill-dispatcher", "{later}:kill-dispatcher"),
         arguments=_restarts(2),
     ),
-    Cell(_CUT, "cut", "resume", 30, ("{time}:cut:{cut}:data_group/2",), arguments={"seconds": 50}, quick="namespace"),
+    Cell(_CUT, "cut", "resume", 30, ("{time}:cut:15s:data_group/2",), arguments={"seconds": 50}),
     Cell(_GONE, "cut-for-good-endless", "go on", 20, ("{time}:cut:data_group/2",), "goes on with", _ON, gone=(_SECOND,)),
     Cell(
         _GONE,
@@ -122,7 +121,7 @@ CELLS = (
         "goes on with",
         _ON,
         gone=(_SECOND,),
-        quick="process",
+        quick=True,
     ),
     Cell(_GONE, "cut-for-good-finite", "end", 60, ("{time}:cut:data_group/2",), "algo-", _ENDLESS),
     Cell(_GONE, "data-host-vanished-finite", "end", 60, ("{time}:kill-host:data_group/2",), "algo-", _ENDLESS, gone=(_SECOND,)),
@@ -146,12 +145,12 @@ CELLS = (
         "algo-",
         _ENDLESS,
         gone=(_FIRST,),
-        quick="process",
+        quick=True,
     ),
     Cell(_DISPATCHER_HOST, "data-launcher-killed", "end", 60, (), "algo-", {**_ENDLESS, "die": _FIRST}, gone=(_FIRST,)),
     Cell(_SCRIPT, "script-raises", "end", 30, (), "ValueError: no such layer: conv9", {"seconds": 3, "end": "raise"}),
     Cell(_SCRIPT, "exit-3", "end", 30, (), "exited with code 3", {"seconds": 3, "end": "3"}),
-    Cell(_SCRIPT, "rank-killed", "end", 30, ("{time}:kill-rank:1",), "rank 1", _ENDLESS, ranks=2, quick="process"),
+    Cell(_SCRIPT, "rank-killed", "end", 30, ("{time}:kill-rank:1",), "rank 1", _ENDLESS, ranks=2, quick=True),
     Cell(
         _SCRIPT,
         "rank-out-of-memory",
@@ -182,9 +181,9 @@ CELLS = (
         "lost algo-",
         {**_ENDLESS, "die": "dnn_group"},
         gone=("dnn_group",),
-        quick="process",
+        quick=True,
     ),
-    Cell("training succeeded", "succeeded", "succeed", 10, arguments={"seconds": 5}, quick="process"),
+    Cell("training succeeded", "succeeded", "succeed", 10, arguments={"seconds": 5}, quick=True),
     Cell("training succeeded", "two-ranks-succeeded", "succeed", 10, arguments={"seconds": 5}, ranks=2),
     Cell(
         "one host never comes up",
@@ -195,7 +194,7 @@ CELLS = (
         "did not come up within",
         {**_ENDLESS, "first-contact-s": 45},
         gone=(_SECOND,),
-        quick="process",
+        quick=True,
     ),
     Cell(
         "a host comes up 60 s late",
@@ -204,7 +203,7 @@ CELLS = (
         10,
         ("0s:freeze:{late}:data_group/2",),
         arguments={"until-all": 1},
-        quick="process",
+        quick=True,
     ),
     Cell(
         _PORT,
@@ -213,7 +212,7 @@ CELLS = (
         60,
         told="is in use by process ",
         arguments={**_ENDLESS, "occupy": 1},
-        quick="process",
+        quick=True,
     ),
     Cell(_PORT, "worker-port-taken", "go on", 20, arguments={"seconds": 5, "occupy": 10}),
     Cell(_DISK, "disk-full", "end", 60, ("{time}:disk-full:data_group",), "No space left on device", _ENDLESS),
@@ -224,7 +223,7 @@ CELLS = (
         60,
         told="no folder for the dispatcher's journal",
         arguments={**_ENDLESS, "read-only": 1},
-        quick="process",
+        quick=True,
     ),
     Cell(
         _STRANGERS,
@@ -234,7 +233,7 @@ CELLS = (
         told="strangers were refused",
         arguments={"seconds": 40, "garbage": 100, "strangers": 1},
         token=True,
-        quick="process",
+        quick=True,
     ),
     *(
         Cell(
@@ -254,6 +253,6 @@ CELLS = (
         60,
         told="a graph may hold operations that the other version lacks",
         arguments={**_ENDLESS, "data-python": ""},
-        quick="process",
+        quick=True,
     ),
 )

@@ -19,6 +19,8 @@ PORTS_PER_HOST = 100
 FIRST_PORT = 20000
 # What a host uses in practice (dispatcher, health, a few workers); the rest of its block is room.
 _CHECKED_PORTS = 20
+# Of a block, the port that nothing of a job listens on: bound, it says that the block is taken.
+_HELD_PORT = 9
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _EPHEMERAL_DEFAULT = 32768  # Linux's default start
 
@@ -84,7 +86,7 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def _free_blocks(count: int, held: list[socket.socket]) -> list[int]:
-    """First ports of blocks in which nothing listens, and which are ours from now on: each block's last port is bound.
+    """First ports of blocks in which nothing listens, and which are ours from now on: a port of each is bound.
 
     Below the ephemeral range, so that no outgoing connection takes one of them first; from a random block on, as looking at a
     port takes it for a moment, also from another emulator that looks at it.
@@ -98,7 +100,7 @@ def _free_blocks(count: int, held: list[socket.socket]) -> list[int]:
     for first in candidates[start:] + candidates[:start]:
         if len(blocks) == count:
             break
-        if all(_is_free(port) for port in range(first, first + _CHECKED_PORTS)) and (own := _bound(first + PORTS_PER_HOST - 1)):
+        if all(_is_free(port) for port in range(first, first + _CHECKED_PORTS)) and (own := _bound(first + _HELD_PORT)):
             held.append(own)
             blocks.append(first)
     if len(blocks) < count:

@@ -99,6 +99,7 @@ for host in Cluster.discover().data_hosts:
         assert job.log(host).count(line) == 1, job.log(host)
 
 
+@pytest.mark.slow
 def test_the_script_says_how_many_worker_processes_make_its_batches(make_job, write_script):
     """The second dataset asks for three while the first is read; a third, which asks for two, gets no fewer."""
     script = write_script(

@@ -94,6 +94,7 @@ def test_two_ranks_without_data_hosts_share_one_stream(see):
     check_seen(folder, 2)
 
 
+@pytest.mark.slow
 def test_homogeneous_job_of_two_hosts_shares_one_stream(see, make_job):
     """launch on two training hosts that TF_CONFIG makes ranks: workers on both, none reads alone."""
     script, folder = see
@@ -125,6 +126,7 @@ def test_heterogeneous_job_of_two_ranks(see, make_job):
     assert all(one["epochs"][0] for one in seen), "both ranks were served"
 
 
+@pytest.mark.slow
 def test_unequal_hosts_serve_unequal_counts(make_job, write_script):
     """Counted in the worker processes: a host with three workers beside one with one."""
     script = write_script("""

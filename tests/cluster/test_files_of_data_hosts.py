@@ -93,6 +93,7 @@ def test_two_data_hosts_give_each_record_once(make_job, write_script, tmp_path):
     assert all(job.report(host)["batches_served"] > 0 for host in ("algo-1", "algo-3")), "both hosts read files"
 
 
+@pytest.mark.slow
 def test_one_worker_follows_the_order_that_this_host_would(make_job, write_script, tmp_path):
     script = write_script(SEE)
     job = make_job({"data_group": ["algo-1"], "dnn_group": ["algo-2"]})

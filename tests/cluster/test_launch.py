@@ -95,6 +95,7 @@ sys.exit(3)
     assert job.failure("algo-1") == "my own words"
 
 
+@pytest.mark.faults
 def test_killed_rank_ends_every_host_and_is_named(make_job, write_script):
     """Rank 1 is killed as by the out-of-memory killer: its launcher tells the leader before horovodrun ends the rest."""
     script = write_script(
@@ -120,6 +121,7 @@ for _ in iterator:
     assert "killed by signal 9 (SIGKILL)" in job.failure("algo-1"), job.logs()
 
 
+@pytest.mark.faults
 def test_killed_leader_launcher_ends_script(make_job, write_script):
     """By the kernel; the data host notices the silence (faults/test_fault_matrix.py)."""
     script = write_script(READ + "for _ in dataset: time.sleep(0.05)")
@@ -156,6 +158,7 @@ for _ in dataset: time.sleep(0.05)
     assert job.failure("algo-1") == "training on algo-2 was stopped (SIGTERM)"
 
 
+@pytest.mark.faults
 def test_worker_that_dies_comes_back_on_its_port_and_ends_the_epoch(make_job, write_script):
     """Trap 1 of tf.data service: a dead worker hangs a finite epoch, unless it returns at the same address."""
     script = write_script("""

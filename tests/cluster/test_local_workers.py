@@ -115,6 +115,7 @@ def test_auto_measures_while_the_training_reads_and_joins_the_running_pass(make_
     assert "SERVED FROM HERE True" in job.log("algo-2"), job.logs()
 
 
+@pytest.mark.faults
 def test_a_local_worker_that_dies_comes_back_and_the_pass_ends(make_job, write_script):
     job = make_job(GROUPS)
     job.launch("algo-1", write_script(ONE_PASS))
@@ -144,6 +145,7 @@ def test_a_local_worker_that_cannot_start_does_not_fail_the_training(make_job, w
     assert "OSError: libbroken.so" in job.log("algo-2")
 
 
+@pytest.mark.faults
 def test_a_host_whose_rank_has_ended_serves_on_for_the_others(make_job, write_script):
     """Rank 1 ends after 50 rows; its host's worker holds a part of the pass that rank 0 reads to its end."""
     job = make_job({"data_group": ["algo-1"], "dnn_group": ["algo-2", "algo-3"]})

@@ -54,7 +54,9 @@ def test_each_host_has_a_block_of_ports_below_the_ephemeral_range(job: Job) -> N
 def test_a_block_is_taken_until_its_run_is_over(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also while nobody listens there yet: two emulators that start together get different blocks."""
     one = Job([Group("cpu", "ml.c5.xlarge", 1)], job.source_dir, "train.py")
-    (first,) = [host.first_port for host in hosts.place(one)]
+    two = Job([Group("cpu", "ml.c5.xlarge", 2)], job.source_dir, "train.py")
+    pairs = ([host.first_port for host in hosts.place(two)] for _ in range(50))
+    first = next(low for low, high in pairs if high == low + 100)
     monkeypatch.setattr(hosts, "FIRST_PORT", first)
     monkeypatch.setattr(hosts, "_ephemeral_start", lambda: first + 200)
     isolation = ProcessIsolation()

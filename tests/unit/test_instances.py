@@ -72,7 +72,8 @@ def test_a_damaged_file_is_told_with_line_and_column(text, phrase):
 
 
 def test_the_file_is_read_when_it_is_needed():
-    code = "import sys, hetero_tfdata.cluster.instances as i; print(i._all.cache_info().currsize, 'tensorflow' in sys.modules)"
+    code = "import sys, hetero_tfdata.cluster.instances as i; "
+    code += "print(i.instances.cache_info().currsize, 'tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["0", "False"], done.stderr
 
