@@ -66,6 +66,8 @@ _SCRIPT = "script raises; sys.exit(3); rank killed; all ranks killed"
 _TRAINER = "training host vanished"
 _PORT = "port taken on one host"
 _DISK = "work_dir's disk full, read-only"
+# Not of a host against tf.data service's ports alone: 20,000 descriptors, held for 120 s each (fence.py), are 166 a second.
+_GARBAGE = "1,000 connections of garbage a second for 30 s"
 _STRANGERS = "stop request without token; from a foreign address; garbage on every port"
 
 _FIRST, _SECOND = "data_group", "data_group/2"
@@ -237,14 +239,15 @@ CELLS = (
     ),
     *(
         Cell(
-            _STRANGERS,
-            f"garbage-1000-a-second-{where}",
+            _GARBAGE,
+            f"garbage-of-a-{whom}-{where}",
             "keep pace",
             0.05,
-            arguments={"seconds": 100, "garbage": 1000, "garbage-to": where},
+            arguments={"seconds": 70, "garbage": 1000, "garbage-to": where, "garbage-from": whom},
             token=True,
         )
-        for where in ("all", "dispatchers", "health", "workers")
+        for whom, wheres in (("stranger", ("all", "dispatchers", "health", "workers")), ("host", ("all", "health")))
+        for where in wheres
     ),
     Cell(
         "wrong TensorFlow on the data hosts",

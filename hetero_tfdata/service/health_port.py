@@ -11,19 +11,17 @@ The transport is not encrypted: who can read the hosts' traffic can read the tok
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import os
 import re
-import socket
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import ConfigurationError, PortInUseError
+from hetero_tfdata.service.members import Members
 from hetero_tfdata.service.port_owner import owner_of_port
 from hetero_tfdata.service.servers import is_port_free
 from hetero_tfdata.service.status import HEALTH_SERVICE
@@ -31,14 +29,13 @@ from hetero_tfdata.service.status import HEALTH_SERVICE
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # children are started with exec; its fork handlers only warn
 import grpc
 
-__all__ = ["TOKEN_VARIABLE", "Members", "connect", "introduction", "job_token", "listen"]
+__all__ = ["TOKEN_VARIABLE", "connect", "introduction", "job_token", "listen"]
 
 TOKEN_VARIABLE = "HETERO_TFDATA_TOKEN"
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _KEY = "hetero-tfdata-token"
 _MAX_MESSAGE_BYTES = 64 * 1024
-_ADDRESSES_KEPT_S = 10.0
 _SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 2000),
@@ -49,7 +46,6 @@ _MAX_CALLS = 512  # at once: each host of a job follows the leader, and asks now
 _CALLS_PER_S, _CALLS_IN_A_BURST = 200.0, 1000.0  # of one address: the ranks of a host begin and end together
 _Unary = Callable[[bytes, grpc.ServicerContext], bytes]
 _Stream = Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]
-_Addresses = frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]
 
 
 def job_token(environ: Mapping[str, str] | None = None) -> str | None:
@@ -121,47 +117,6 @@ def _is_bound(server: grpc.Server, port: int) -> bool:
         return bool(server.add_insecure_port(f"0.0.0.0:{port}"))
     except RuntimeError:  # newer gRPC raises what older ones return as 0
         return False
-
-
-class Members:
-    """The addresses of some hosts, looked up as they are needed: names resolve when their hosts are up."""
-
-    def __init__(self, hosts: Sequence[Host]) -> None:
-        self._names = sorted({host.address for host in hosts})
-        self._known: dict[str, tuple[float, _Addresses]] = {}
-
-    def __contains__(self, peer: str) -> bool:
-        """Whether gRPC's name for the other side ("ipv4:10.0.1.7:51234") has the address of one of the hosts, or is on this
-        one (127.0.0.0/8: whoever runs here runs in the job's own container)."""
-        kind, _, place = peer.partition(":")
-        if kind not in ("ipv4", "ipv6"):
-            return False
-        address = _address(urllib.parse.unquote(place).rpartition(":")[0].strip("[]"))
-        return address is not None and (address.is_loopback or any(address in self._of(name) for name in self._names))
-
-    def _of(self, name: str) -> _Addresses:
-        until, found = self._known.get(name, (0.0, frozenset()))
-        if time.monotonic() >= until:
-            found = _looked_up(name)
-            # what is not known yet may be in a moment, but not for each call that comes in it
-            self._known[name] = time.monotonic() + (_ADDRESSES_KEPT_S if found else 0.5), found
-        return found
-
-
-def _looked_up(name: str) -> _Addresses:
-    try:
-        found = socket.getaddrinfo(name, None)
-    except OSError:
-        return frozenset()
-    return frozenset(address for *_, place in found if (address := _address(str(place[0]))) is not None)
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 class _Rate:

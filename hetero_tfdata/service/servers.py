@@ -22,6 +22,7 @@ import threading
 from typing import Any
 
 from hetero_tfdata.service import custom_ops
+from hetero_tfdata.service.fence import Fence, raise_descriptor_limit
 
 __all__ = ["EXIT_PORT_IN_USE", "LIBRARY", "READY", "SERVED_COUNTER_FD", "is_port_free"]
 
@@ -63,11 +64,15 @@ def main(argv: list[str] | None = None) -> int:
     if not is_port_free(arguments.port):
         print(f"port {arguments.port} is in use by another program", file=sys.stderr)
         return EXIT_PORT_IN_USE
+    raise_descriptor_limit()
+    fence = Fence(arguments.port, arguments.member, _log) if arguments.member else None
     # These processes serve from the CPUs alone; on a training host the accelerators are the script's.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     sys.path += arguments.modules_in
     server = _dispatcher(arguments) if arguments.server == "dispatcher" else _worker(arguments)
+    if fence is not None:
+        fence.put_up()
     _say(READY)
     while (order := orders.get()) is not None:
         _say(LIBRARY + json.dumps(_loaded(**json.loads(order))))
@@ -90,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--inherit", default="", metavar="FD:AS,...")
     for server in (dispatcher, worker):
         server.add_argument("--port", type=int, required=True)
+        # who gets through to the port; none: whoever reaches it
+        server.add_argument("--member", action="append", default=[], metavar="HOST")
         server.add_argument("--niceness", type=int, default=0)
         server.add_argument("--preload", action="append", default=[], metavar="MODULE")
         # where the training script finds its own modules; last, so that they hide none

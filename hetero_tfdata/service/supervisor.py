@@ -119,6 +119,7 @@ class Supervisor:
             if not is_installed(module, *folders):
                 raise ConfigurationError(f"--preload {module}: expected an installed module, there is none of that name")
         common = [word for folder in folders for word in ("--modules-in", folder)]
+        common += [word for host in cluster.hosts for word in ("--member", host.address)]
         common += ["--niceness", str(niceness)] if niceness else []
         here, dispatcher = cluster.here, cluster.dispatcher_host
         assert dispatcher is not None

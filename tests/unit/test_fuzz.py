@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hetero_tfdata.cluster import Cluster, sagemaker
 from hetero_tfdata.errors import ConfigurationError, ResourceConfigError
 from hetero_tfdata.service import demand, shares, status
-from hetero_tfdata.service.health_port import Members
+from hetero_tfdata.service.members import Members
 from hetero_tfdata.service.status import HostStatus, Phase, ServerStatus
 
 RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -19,7 +19,8 @@ from hetero_tfdata.launch.following import follow, report_rank
 from hetero_tfdata.launch.health import HealthServer, Phase, RankReport
 from hetero_tfdata.service import demand, health_port
 from hetero_tfdata.service.demand import Demand
-from hetero_tfdata.service.health_port import TOKEN_VARIABLE, Members, job_token
+from hetero_tfdata.service.health_port import TOKEN_VARIABLE, job_token
+from hetero_tfdata.service.members import Members
 from hetero_tfdata.service.shares import Share, teller
 from hetero_tfdata.service.status import HEALTH_SERVICE, ask_status
 from support import free_blocks, wait_for

@@ -6,8 +6,10 @@
 --occupy OFFSET         the second data host has the port at that offset of its block taken by another program
 --garbage N             the second data host sends what nobody asked for to the ports of every host, N connections a second
 --garbage-to WHICH      of these ports: all, or what listens there (dispatchers, health, workers)
+--garbage-from WHOM     an address of this host: one of the job's (host), or one that is none (stranger)
 --strangers 1           the second data host asks the leader to end the job: without the token, with another one, and, where it
-                        has a network of its own, from an address that is none of the job's
+                        has a network of its own, from an address that is none of the job's; from there it connects to
+                        dispatcher and worker, too
 --die GROUP             the launcher of that group's first host is killed, some seconds after it began
 --read-only 1           the first data host finds no folder that it can write in
 --data-python FILE      the data hosts go on with that Python
@@ -44,6 +46,7 @@ def main() -> int:
     parser.add_argument("--occupy", type=int, default=-1)
     parser.add_argument("--garbage", type=float, default=0.0)
     parser.add_argument("--garbage-to", default="all")
+    parser.add_argument("--garbage-from", default="host", choices=["host", "stranger"])
     parser.add_argument("--strangers", type=int, default=0)
     parser.add_argument("--die", default="")
     parser.add_argument("--read-only", type=int, default=0)
@@ -61,7 +64,7 @@ def main() -> int:
             taken = socket.create_server(("0.0.0.0", cluster.here.first_port + options.occupy))
             print(f"process {os.getpid()} listens on {taken.getsockname()[1]}", flush=True)
         if is_second and options.garbage:
-            strangers.send_garbage(cluster, options.garbage, options.garbage_to)
+            strangers.send_garbage(cluster, options.garbage, options.garbage_to, options.garbage_from == "stranger")
         if is_second and options.strangers:
             strangers.ask_to_end(cluster)
         if options.die == cluster.group.name and cluster.here in (cluster.data_hosts[0], cluster.leader_host):
