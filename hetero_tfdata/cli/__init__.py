@@ -13,7 +13,7 @@ from hetero_tfdata.errors import HeteroTFDataError
 
 __all__ = ["main"]
 
-_SUBCOMMANDS = ("launch", "emulate", "check", "status", "plan", "measure", "diagnose")
+_SUBCOMMANDS = ("launch", "emulate", "check", "status", "plan", "measure", "diagnose", "submit")
 
 
 class _Parser(argparse.ArgumentParser):

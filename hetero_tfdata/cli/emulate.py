@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hetero_tfdata.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hetero_tfdata.emulate import Job
 
 SUMMARY = "run a SageMaker job, heterogeneous or not, on this machine"
 
@@ -16,9 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The job first, then how it is run."""
     add = parser.add_argument
     add(
+        "--job",
+        metavar="FOLDER|FILE",
+        help="a job file, as `submit` takes it, instead of --group, --source-dir and ENTRY_POINT; --channel, -p, "
+        "--environment and --processes-per-host go before what it says",
+    )
+    add("--homogeneous", action="store_true", help="the job file's job without its data groups, for the comparison")
+    add(
         "--group",
         action="append",
-        required=True,
+        default=[],
         metavar="NAME=TYPE:COUNT",
         help="an instance group, such as data_group=ml.c5.18xlarge:2; up to 5",
     )
@@ -64,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="a variable of every host, as the job's Environment on SageMaker",
     )
-    add("--source-dir", required=True, metavar="DIR", help="the folder with the entry point; every host gets a copy")
+    add("--source-dir", metavar="DIR", help="the folder with the entry point; every host gets a copy")
     add(
         "--isolation",
         metavar="process|namespace",
@@ -120,31 +132,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: a fresh out/emulate/<timestamp>)",
     )
     add("--state", metavar="FILE", help="a JSON file that always says how the hosts are")
-    add("entry_point", metavar="ENTRY_POINT", help="a .py file in the source folder")
+    add("entry_point", nargs="?", metavar="ENTRY_POINT", help="a .py file in the source folder")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the job; 0 only if every host exited 0, 130 after Ctrl-C, else 1."""
-    from hetero_tfdata.emulate import Group, Job
     from hetero_tfdata.emulate import run as emulate
-    from hetero_tfdata.emulate.channels import parse_channel
-    from hetero_tfdata.emulate.job import parse_accelerators, parse_hyperparameter, parse_variable
 
-    if args.processes_per_host is not None and args.distribution is None:
-        raise ConfigurationError("--processes-per-host needs --distribution GROUP: the group that runs the processes")
-    groups = [Group.parse(text) for text in args.group]
-    job = Job(
-        groups=groups,
-        source_dir=args.source_dir,
-        entry_point=args.entry_point,
-        distribution=args.distribution,
-        processes_per_host=1 if args.processes_per_host is None else args.processes_per_host,
-        channels=_collected("--channel", args.channel, lambda text: parse_channel(text, args.input_mode)),
-        hyperparameters=_collected("-p", args.hyperparameter, parse_hyperparameter),
-        checkpoints=args.checkpoints,
-        accelerators=parse_accelerators(args.accelerators, groups, args.distribution),
-        environment=_collected("--environment", args.environment, parse_variable),
-    )
+    job = _job_of_file(args) if args.job else _job(args)
     result = emulate(
         job,
         output=args.output,
@@ -164,6 +159,72 @@ def run(args: argparse.Namespace) -> int:
         stagger_s=args.stagger,
     )
     return result.exit_code
+
+
+def _job(args: argparse.Namespace) -> Job:
+    from hetero_tfdata.emulate import Group, Job
+    from hetero_tfdata.emulate.job import parse_accelerators
+
+    missing = {"--group": args.group, "--source-dir": args.source_dir, "ENTRY_POINT": args.entry_point}
+    if not all(missing.values()):
+        names = [name for name, value in missing.items() if not value]
+        raise ConfigurationError(f"expected {', '.join(names)}, or --job with a job file")
+    if args.homogeneous:
+        raise ConfigurationError("--homogeneous: expected only with --job; leave the data group out instead")
+    if args.processes_per_host is not None and args.distribution is None:
+        raise ConfigurationError("--processes-per-host needs --distribution GROUP: the group that runs the processes")
+    groups = [Group.parse(text) for text in args.group]
+    return Job(
+        groups=groups,
+        source_dir=args.source_dir,
+        entry_point=args.entry_point,
+        distribution=args.distribution,
+        processes_per_host=1 if args.processes_per_host is None else args.processes_per_host,
+        accelerators=parse_accelerators(args.accelerators, groups, args.distribution),
+        checkpoints=args.checkpoints,
+        **_of_command_line(args),
+    )
+
+
+def _job_of_file(args: argparse.Namespace) -> Job:
+    """The job file's, with what the command line says instead."""
+    from hetero_tfdata.emulate import Channel
+    from hetero_tfdata.emulate.job import parse_accelerators
+    from hetero_tfdata.sagemaker.job_file import read
+
+    given = {"--group": args.group, "--source-dir": args.source_dir, "ENTRY_POINT": args.entry_point}
+    twice = [name for name, value in {**given, "--distribution": args.distribution}.items() if value]
+    if twice:
+        raise ConfigurationError(f"--job: the job file says what {', '.join(twice)} would; leave one of them out")
+    told = read(args.job)
+    told = told.homogeneous() if args.homogeneous else told
+    own = _of_command_line(args)
+    channels: dict[str, Channel] = own["channels"]
+    unknown = [name for name in channels if name not in told.channels]
+    if unknown:
+        raise ConfigurationError(
+            f"--channel {unknown[0]}: expected one of the job file's ({', '.join(told.channels) or 'none'})"
+        )
+    job = told.emulated(Path(told.source_dir), {name: Path(channel.folder) for name, channel in channels.items()})
+    return replace(
+        job,
+        processes_per_host=args.processes_per_host or job.processes_per_host,
+        hyperparameters={**job.hyperparameters, **own["hyperparameters"]},
+        environment={**job.environment, **own["environment"]},
+        accelerators=parse_accelerators(args.accelerators, job.groups, job.distribution),
+        checkpoints=args.checkpoints,
+    )
+
+
+def _of_command_line(args: argparse.Namespace) -> dict[str, Any]:
+    from hetero_tfdata.emulate.channels import parse_channel
+    from hetero_tfdata.emulate.job import parse_hyperparameter, parse_variable
+
+    return {
+        "channels": _collected("--channel", args.channel, lambda text: parse_channel(text, args.input_mode)),
+        "hyperparameters": _collected("-p", args.hyperparameter, parse_hyperparameter),
+        "environment": _collected("--environment", args.environment, parse_variable),
+    }
 
 
 def _collected(option: str, texts: list[str], parse: Callable[[str], tuple[str, Any]]) -> dict[str, Any]:
