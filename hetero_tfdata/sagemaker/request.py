@@ -177,16 +177,18 @@ def _nobody_asked(region: str) -> Iterator[tuple[Any, list[tuple[str, dict[str, 
         asked.append((operation, parameters))
         return answers.get(operation, {})
 
-    quiet = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
     # nothing of the user's own configuration, which may name a profile that isn't there
     variables = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}
     with mock.patch.dict(os.environ, variables), mock.patch("botocore.client.BaseClient._make_api_call", answer):
         os.environ.pop("AWS_PROFILE", None)
         sagemaker = sdk()  # in here: importing it looks for credentials
         import boto3
+        from sagemaker.telemetry import telemetry_logging
 
         boto = boto3.Session("none", "none", region_name=region)
-        yield sagemaker.Session(boto_session=boto, default_bucket=bucket, sagemaker_config=quiet), asked
+        with mock.patch.object(telemetry_logging, "_send_telemetry_request"):
+            # an empty configuration: each look into another one checks all of it, seconds in all
+            yield sagemaker.Session(boto_session=boto, default_bucket=bucket, sagemaker_config={}), asked
 
 
 def python(job: Job) -> str:
