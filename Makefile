@@ -58,7 +58,7 @@ types: setup
 layers: setup
 	@$(bin)/lint-imports --no-cache
 
-bench: bench-counter bench-cache bench-wire bench-local_workers bench-cluster bench-augment bench-augment_training ## all benchmarks; make bench-NAME runs one of benchmarks/NAME.py
+bench: bench-counter bench-cache bench-wire bench-local_workers bench-cluster bench-plan bench-faults bench-augment bench-augment_training ## all benchmarks; make bench-NAME runs one of benchmarks/NAME.py
 
 bench-%: setup
 	@$(bin)/python benchmarks/$*.py

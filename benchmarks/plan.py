@@ -6,7 +6,8 @@
 For each graph: `measure` runs it on the emulated training host, so that a vCPU-millisecond is one of that host's; the model
 predicts the step with 0, 1, 2 and 3 data hosts; the predictions are printed before the emulator runs the same clusters. Three
 cases lie outside what planner and scale model share: plain processes on this machine's own CPUs, without quotas; a training
-script that takes CPU time itself; and links that are full.
+script that takes CPU time itself; and links that are full. "cheapest" has the planner search for the cheapest cluster of the
+published job, and runs it beside the published cluster.
 
 No GPU is used: the accelerator is a sleep. Prints predicted against measured, writes out/bench/plan.json. As root, or where
 user namespaces are allowed. About 20 minutes a round on two CPUs.
@@ -26,11 +27,12 @@ from typing import Any
 
 from augmentation import photographs, report
 from clustering import jobs
-from clustering.cases import WORKLOADS, Case
+from clustering.cases import PRICES, WORKLOADS, Case, Workload
 
 from hetero_tfdata.cluster.instances import Instance
 from hetero_tfdata.plan.model import Assumptions, Job, predict
-from hetero_tfdata.plan.prices import described
+from hetero_tfdata.plan.options import Option, best, data_types, options
+from hetero_tfdata.plan.prices import PriceList, described
 from hetero_tfdata.plan.profile import Profile
 from hetero_tfdata.service.cpus import usable_cpus
 
@@ -76,7 +78,8 @@ EXPERIMENTS = (
     Experiment("busy-script", "a", "cifar_published", (0, 2), (64.0,), burn=0.3),
     Experiment("full-link", "a", "heavy_bytes", (1, 2), (20.0,), batch=16, local_workers=False),
 )
-NAMES = (*(one.name for one in EXPERIMENTS), "processes")
+NAMES = (*(one.name for one in EXPERIMENTS), "cheapest", "processes")
+PUBLISHED = ("ml.c5.18xlarge", 2)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -84,11 +87,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="plan.py", description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", choices=NAMES, help="of the experiments, this one; may be repeated")
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="measurements, predictions and runs (%(default)s)")
-    options = parser.parse_args(argv)
-    if options.rounds < 1:
+    found = parser.parse_args(argv)
+    if found.rounds < 1:
         parser.error("--rounds: expected at least 1")
-    options.only = tuple(dict.fromkeys(options.only or NAMES))
-    return options
+    found.only = tuple(dict.fromkeys(found.only or NAMES))
+    return found
 
 
 def say(line: str) -> None:
@@ -109,21 +112,28 @@ def row(name: str, cluster: str, floor_ms: float, predicted: Any, measured_ms: f
     }
 
 
+def profiled(experiment: Experiment, workload: Workload) -> tuple[Profile, int]:
+    """What `measure` finds of the graph on the emulated training host, and the images of a step."""
+    say(f"{experiment.name}: measuring the graph on the emulated {workload.train_type}")
+    # the first batch serves to find the one with which the training host alone needs the published step
+    batch = experiment.batch or 82
+    output = CACHE / "plan" / experiment.name / "measure"
+    profile = jobs.profile(workload, experiment.graph, batch=batch, frames=FRAMES, output=output)
+    if not experiment.batch:
+        cores = _vcpu(described(workload.train_type)) / workload.scale
+        batch = max(1, round(HOMOGENEOUS_MS * cores / profile.cpu_ms_per_sample))
+    say(f"{experiment.name}: {profile.cpu_ms_per_sample:.4g} CPU-ms and {profile.wire_bytes_per_sample:,.0f} bytes a sample")
+    return profile, batch
+
+
 def compared(experiment: Experiment) -> tuple[Profile, list[dict[str, Any]]]:
     """Measures, predicts, runs."""
     workload = _MODELS[experiment.model]
     train, data = described(workload.train_type), described(workload.data_type)
     place = CACHE / "plan" / experiment.name
-    say(f"{experiment.name}: measuring the graph on the emulated {train.name}")
-    # the first batch serves to find the one with which the training host alone needs the published step
-    batch = experiment.batch or 82
-    profile = jobs.profile(workload, experiment.graph, batch=batch, frames=FRAMES, output=place / "measure")
-    cores = _vcpu(train) / workload.scale
-    if not experiment.batch:
-        batch = max(1, round(HOMOGENEOUS_MS * cores / profile.cpu_ms_per_sample))
+    profile, batch = profiled(experiment, workload)
     burn_ms = experiment.burn * batch * profile.cpu_ms_per_sample
     floors_ms = experiment.floors_ms or (round(batch * workload.scale * profile.cpu_ms_per_sample / 160, 1),)
-    say(f"{experiment.name}: {profile.cpu_ms_per_sample:.4g} CPU-ms and {profile.wire_bytes_per_sample:,.0f} bytes a sample")
     predictions = {}
     for count in experiment.data_hosts:
         for floor_ms in floors_ms:
@@ -157,6 +167,60 @@ def compared(experiment: Experiment) -> tuple[Profile, list[dict[str, Any]]]:
             rows.append(row(experiment.name, cluster, phase["floor_ms"], prediction, phase["step_ms"]))
             say(f"{experiment.name}: {cluster}: predicted {prediction.step_ms:.1f} ms, measured {phase['step_ms']:.1f}")
     return profile, rows
+
+
+def cheapest() -> tuple[Profile, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Searches for the cheapest clusters of the published job, runs them and the published one: profile, steps, bills."""
+    experiment, workload = replace(EXPERIMENTS[0], name="cheapest"), _MODELS["a"]
+    profile, batch = profiled(experiment, workload)
+    train = described(workload.train_type)
+    wanted: dict[tuple[str, int], set[float]] = {PUBLISHED: set(experiment.floors_ms)}
+    searched = []
+    for floor_ms in experiment.floors_ms:
+        job = Job(round(batch * workload.scale), profile.cpu_ms_per_sample, floor_ms, profile.wire_bytes_per_sample)
+        for prices in PRICES:
+            bill = PriceList.of(prices)
+            found = [one for data in data_types(bill) for one in options(job, train, 1, data, bill)]
+            published = options(job, train, 1, described(PUBLISHED[0]), bill, PUBLISHED[1])[-1]
+            for chosen in (published, best(found)):
+                wanted.setdefault(_data_group(chosen), set()).add(floor_ms)
+                searched.append((prices, floor_ms, chosen))
+            say(f"cheapest: {prices}, accelerator {floor_ms:g} ms: {chosen.name}, {chosen.prediction.step_ms:.1f} ms predicted")
+    rows, measured = [], {}
+    for (data, count), floors in wanted.items():
+        run = jobs.measure(
+            replace(workload, data_type=data or workload.data_type),
+            Case(experiment.graph, "ours" if count else "plain", count),
+            batch=batch,
+            floors_ms=sorted(floors),
+            work="sleep",
+            steps=STEPS,
+            frames=FRAMES,
+            output=CACHE / "plan/cheapest" / f"{count}-{data}",
+        )
+        for phase in run["phases"]:
+            floor_ms = phase["floor_ms"]
+            measured[(data, count), floor_ms] = phase["step_ms"]
+            same = next(one for _, at_ms, one in searched if _data_group(one) == (data, count) and at_ms == floor_ms)
+            rows.append(row("cheapest", same.name, floor_ms, same.prediction, phase["step_ms"]))
+            say(f"cheapest: {same.name}: predicted {same.prediction.step_ms:.1f} ms, measured {phase['step_ms']:.1f}")
+    bills = [
+        {
+            "prices": prices,
+            "floor_ms": floor_ms,
+            "cluster": chosen.name,
+            "usd_per_hour": chosen.usd_per_hour,
+            "predicted_usd_per_1000_steps": chosen.usd_per_1000_steps,
+            "measured_usd_per_1000_steps": chosen.usd_per_hour * measured[_data_group(chosen), floor_ms] / 3600,
+        }
+        for prices, floor_ms, chosen in searched
+    ]
+    return profile, rows, bills
+
+
+def _data_group(option: Option) -> tuple[str, int]:
+    count = option.prediction.data_instances
+    return (option.data.name if option.data and count else "", count)
 
 
 def plain_processes() -> list[dict[str, Any]]:
@@ -200,21 +264,27 @@ def _vcpu(instance: Instance) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, predicts, runs, prints, writes; 0."""
-    options = parse(argv)
+    chosen = parse(argv)
     arguments = sys.argv[1:] if argv is None else list(argv)
     command = shlex.join(["python", "benchmarks/plan.py", *arguments]) if arguments else "make bench-plan"
     photographs.make_frames(FRAMES, 64)
     started = time.monotonic()
     rows: list[dict[str, Any]] = []
     profiles: list[dict[str, Any]] = []
-    for number in range(options.rounds):
-        say(f"round {number + 1} of {options.rounds}")
+    bills: list[dict[str, Any]] = []
+    for number in range(chosen.rounds):
+        say(f"round {number + 1} of {chosen.rounds}")
         for experiment in EXPERIMENTS:
-            if experiment.name in options.only:
+            if experiment.name in chosen.only:
                 profile, found = compared(experiment)
                 profiles.append({"experiment": experiment.name, **asdict(profile)})
                 rows += found
-        if "processes" in options.only:
+        if "cheapest" in chosen.only:
+            profile, found, billed = cheapest()
+            profiles.append({"experiment": "cheapest", **asdict(profile)})
+            rows += found
+            bills += billed
+        if "processes" in chosen.only:
             rows += plain_processes()
     lines, medians = [], []
     for key in dict.fromkeys((one["experiment"], one["cluster"], one["floor_ms"]) for one in rows):
@@ -229,6 +299,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(report.table(headings, lines))
     every = [abs(one["error"]) for one in rows]
     print(f"\nerror: median {statistics.median(every):.1%}, largest {max(every):.1%}, of {len(every)} runs; no GPU was used")
+    if bills:
+        print(f"\n{_bill_table(bills)}")
     result = {
         "benchmark": "plan",
         "command": command,
@@ -238,12 +310,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         "took_s": round(time.monotonic() - started),
         "median_error": statistics.median(every),
         "rows": rows,
+        "bills": bills,
         "profiles": profiles,
     }
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "plan.json").write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {OUT.relative_to(photographs.ROOT)}/plan.json")
     return 0
+
+
+def _bill_table(bills: Sequence[dict[str, Any]]) -> str:
+    """What 1,000 steps cost on the published cluster and on the one that the planner found."""
+    lines = []
+    for key in dict.fromkeys((one["prices"], one["floor_ms"], one["cluster"]) for one in bills):
+        same = [one for one in bills if (one["prices"], one["floor_ms"], one["cluster"]) == key]
+        figures = [
+            statistics.median(one[name] for one in same)
+            for name in ("usd_per_hour", "predicted_usd_per_1000_steps", "measured_usd_per_1000_steps")
+        ]
+        lines.append([key[0], f"{key[1]:g}", key[2], *(f"{figure:.3f}" for figure in figures)])
+    headings = ["prices", "accelerator, ms", "cluster", "$ per hour", "$ per 1,000 steps: predicted", "measured"]
+    return str(report.table(headings, lines))
 
 
 if __name__ == "__main__":

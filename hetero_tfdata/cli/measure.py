@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a training step: called with one batch, again and again; measures the accelerator's own time",
     )
     add("--seconds", type=float, default=8.0, metavar="S", help="for the whole graph, a quarter for each stage (default: 8)")
+    add(
+        "--samples-per-element",
+        type=int,
+        metavar="N",
+        help="what an element counts, where a function of the graph makes batches (default: rows that batch() made, else 1)",
+    )
     add("--output", metavar="FILE", default="profile.json", help="the profile (default: %(default)s)")
     add("--fingerprint", action="store_true", help="print which graph it is, as the profile names it, and measure nothing")
     add("--json", action="store_true", help="print the profile as JSON")
@@ -34,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures, writes the profile, prints it; 0."""
     if not 1 <= arguments.seconds <= 3600:
         raise ConfigurationError(f"--seconds: expected 1 to 3600, got {arguments.seconds:g}")
+    if arguments.samples_per_element is not None and arguments.samples_per_element < 1:
+        raise ConfigurationError(f"--samples-per-element: expected at least 1, got {arguments.samples_per_element}")
     output = Path(arguments.output)
     if not output.parent.is_dir():
         raise ConfigurationError(f"--output {output}: there is no folder {output.parent}")
@@ -47,7 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     from hetero_tfdata.plan.measure import measure, measure_step
 
     profile = measure(
-        dataset, arguments.function, seconds=arguments.seconds, log=lambda line: print(line, file=sys.stderr, flush=True)
+        dataset,
+        arguments.function,
+        seconds=arguments.seconds,
+        samples_per_element=arguments.samples_per_element,
+        log=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if step is not None:
         batch = next(iter(dataset))
@@ -57,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigurationError(f"{arguments.step}: calling it with a batch failed: {reason(error)}") from error
         from hetero_tfdata.service.rows import rows_of
 
-        profile = replace(profile, accelerator_ms_per_step=step_ms, batch_size=int(rows_of(batch)))
+        rows = arguments.samples_per_element or int(rows_of(batch))
+        profile = replace(profile, accelerator_ms_per_step=step_ms, batch_size=rows)
     profile.write(output)
     print(json.dumps(asdict(profile), indent=1) if arguments.json else render(profile, output))
     return 0

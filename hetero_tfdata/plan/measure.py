@@ -16,6 +16,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import tensorflow as tf
 
 from hetero_tfdata.errors import ConfigurationError
 from hetero_tfdata.plan.profile import Profile, StageCost
-from hetero_tfdata.service.chunks import Passage, batch_rows
+from hetero_tfdata.service.chunks import BATCHING, Passage, batch_rows
 from hetero_tfdata.service.cpus import usable_cpus
 from hetero_tfdata.service.preflight.graph import Graph
 from hetero_tfdata.service.rows import rows_of
@@ -42,13 +43,21 @@ _CHANGES_NUMBER = {
 _SILENT = {"Options", "Model", "Repeat"}
 
 
-def measure(dataset: tf.data.Dataset, name: str, *, seconds: float = 8.0, log: Callable[[str], object] = print) -> Profile:
+def measure(
+    dataset: tf.data.Dataset,
+    name: str,
+    *,
+    seconds: float = 8.0,
+    samples_per_element: int | None = None,
+    log: Callable[[str], object] = print,
+) -> Profile:
     """The profile of a dataset.
 
     Args:
         dataset: batches or single samples.
         name: what to call it in the profile.
         seconds: for the whole graph; each stage takes a quarter of it.
+        samples_per_element: what an element counts; None: the rows of a batch that batch() made, else 1.
         log: takes a line for each thing that is measured.
 
     Raises:
@@ -57,10 +66,16 @@ def measure(dataset: tf.data.Dataset, name: str, *, seconds: float = 8.0, log: C
     before = _resident_mib()
     _reset_peak()
     log(f"measuring {name}: the whole graph, {seconds:g} s")
-    cpu_ms, rate, busy = _cost(dataset, seconds)
+    counted = _Counted(dataset, samples_per_element)
+    if (rows := counted.unsure_rows()) is not None:
+        log(
+            f"each element is counted as one sample, but all its parts have {rows} rows: if a function of the graph makes "
+            f"batches, say --samples-per-element {rows}"
+        )
+    cpu_ms, rate, busy = _cost(counted, seconds)
     memory = max(0.0, _peak_mib() - before)
-    wire, floats = _wire_bytes(dataset)
-    stages = _stages(dataset, cpu_ms, seconds / 4, log)
+    wire, floats = _wire_bytes(dataset, samples_per_element)
+    stages = _stages(counted, cpu_ms, seconds / 4, log)
     return Profile(
         name, fingerprint(dataset), cpu_ms, busy, wire, rate, memory, stages, _machine(), float32_bytes_per_sample=floats
     )
@@ -85,36 +100,72 @@ def _wait_for(result: Any) -> None:
             tensor.numpy()
 
 
-def _cost(dataset: tf.data.Dataset, seconds: float) -> tuple[float, float, float]:
+@dataclass(frozen=True)
+class _Counted:
+    """A graph, or the first stages of one, and how many samples one of its elements is.
+
+    Attributes:
+        dataset: the graph.
+        per_element: samples; None: as batch() says, else 1.
+    """
+
+    dataset: tf.data.Dataset
+    per_element: float | None = None
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether Python's own time for an element is small beside the element's."""
+        return batch_rows(self.dataset) is not None if self.per_element is None else self.per_element > 1
+
+    def below(self, part: tf.data.Dataset) -> _Counted:
+        """One of its stages: where batch() stands between, an element of that is a part of one of this."""
+        per_element, upper = self.per_element, self.dataset
+        while per_element is not None and upper is not part:
+            if type(upper).__name__ in BATCHING:
+                per_element /= batch_rows(upper) or 1
+            upper = upper._inputs()[0]
+        return _Counted(part, per_element)
+
+    def numbers(self) -> tf.data.Dataset:
+        """Numbers of samples, without end."""
+        endless = self.dataset.repeat()
+        if self.is_batched and self.per_element is None:
+            return endless.map(lambda *element: tf.cast(rows_of(element), tf.float64))
+        ones = endless.map(lambda *element: tf.constant(self.per_element or 1.0, tf.float64))
+        return ones if self.is_batched else ones.batch(_TOGETHER).map(tf.reduce_sum)
+
+    def unsure_rows(self) -> int | None:
+        """Rows that all parts of an element have, where it is counted as one sample and may be a batch."""
+        if self.is_batched or self.per_element is not None:
+            return None
+        shapes = [getattr(spec, "shape", None) for spec in tf.nest.flatten(self.dataset.element_spec)]
+        rows = {shape[0] if shape is not None and shape.rank else None for shape in shapes}
+        (only, *others) = rows
+        return only if not others and len(shapes) > 1 and only is not None and only > 1 else None
+
+
+def _cost(counted: _Counted, seconds: float) -> tuple[float, float, float]:
     """(vCPU-ms a sample, samples a second, part of the CPUs that was busy)."""
-    counts = iter(_counted(dataset))
+    counts = iter(counted.numbers())
     ends = time.monotonic() + seconds * _WARM_UP_SHARE
     while time.monotonic() < ends:
         _next(counts)
-    samples, cpu_s, began = 0, _cpu_s(), time.monotonic()
+    samples, cpu_s, began = 0.0, _cpu_s(), time.monotonic()
     while time.monotonic() < began + seconds * (1 - _WARM_UP_SHARE):
         samples += _next(counts)
     wall_s, used_s = time.monotonic() - began, _cpu_s() - cpu_s
     return used_s / samples * 1e3, samples / wall_s, used_s / wall_s / usable_cpus()
 
 
-def _counted(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Numbers of samples, without end."""
-    endless = dataset.repeat()
-    if batch_rows(dataset) is not None:
-        return endless.map(lambda *element: rows_of(element))
-    return endless.map(lambda *element: tf.constant(1, tf.int64)).batch(_TOGETHER).map(tf.reduce_sum)
-
-
-def _next(counts: Iterator[tf.Tensor]) -> int:
+def _next(counts: Iterator[tf.Tensor]) -> float:
     try:
-        return int(next(counts).numpy())
+        return float(next(counts).numpy())
     except StopIteration:
         raise ConfigurationError("the dataset gives no samples: there is nothing to measure") from None
 
 
-def _stages(dataset: tf.data.Dataset, cpu_ms: float, seconds: float, log: Callable[[str], object]) -> tuple[StageCost, ...]:
-    parts = _parts(dataset)
+def _stages(whole: _Counted, cpu_ms: float, seconds: float, log: Callable[[str], object]) -> tuple[StageCost, ...]:
+    parts = [(name, whole.below(part)) for name, part in _parts(whole.dataset)]
     costs: list[tuple[str, float]] = []
     below = 0.0
     for number, (name, part) in enumerate(parts):
@@ -125,8 +176,8 @@ def _stages(dataset: tf.data.Dataset, cpu_ms: float, seconds: float, log: Callab
             up_to = _cost(part, seconds)[0] - _counting_ms(part)
         costs.append((name, max(0.0, up_to - below)))
         below = max(below, up_to)
-    whole = sum(cost for _, cost in costs) or 1.0
-    return tuple(StageCost(name, cost * cpu_ms / whole, cost / whole) for name, cost in costs)
+    total = sum(cost for _, cost in costs) or 1.0
+    return tuple(StageCost(name, cost * cpu_ms / total, cost / total) for name, cost in costs)
 
 
 def _parts(dataset: tf.data.Dataset) -> list[tuple[str, tf.data.Dataset]]:
@@ -146,18 +197,18 @@ def _parts(dataset: tf.data.Dataset) -> list[tuple[str, tf.data.Dataset]]:
     return found
 
 
-def _counting_ms(part: tf.data.Dataset) -> float:
+def _counting_ms(part: _Counted) -> float:
     """What the counting itself takes for a sample."""
-    return 0.0 if batch_rows(part) is not None else _counting_one_ms()
+    return 0.0 if part.is_batched else _counting_one_ms() / (part.per_element or 1.0)
 
 
 @functools.cache
 def _counting_one_ms() -> float:
     """Measured on samples that cost nothing."""
-    return _cost(tf.data.Dataset.range(_TOGETHER), 1.0)[0]
+    return _cost(_Counted(tf.data.Dataset.range(_TOGETHER)), 1.0)[0]
 
 
-def _wire_bytes(dataset: tf.data.Dataset) -> tuple[float, float]:
+def _wire_bytes(dataset: tf.data.Dataset, samples_per_element: int | None) -> tuple[float, float]:
     """Bytes a sample of some elements, as distribute() hands them on, and those of them that are float32."""
     in_batches = batch_rows(dataset) is not None
     size = floats = rows = 0
@@ -165,7 +216,7 @@ def _wire_bytes(dataset: tf.data.Dataset) -> tuple[float, float]:
         for part in tf.nest.flatten(element, expand_composites=True):
             size += _bytes_of(part)
             floats += _bytes_of(part) if part.dtype == tf.float32 else 0
-        rows += int(rows_of(element)) if in_batches else 1
+        rows += samples_per_element or (int(rows_of(element)) if in_batches else 1)
     return size / max(1, rows), floats / max(1, rows)
 
 

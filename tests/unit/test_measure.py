@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from hetero_tfdata.cli import main
 from hetero_tfdata.errors import ConfigurationError
-from hetero_tfdata.plan.measure import measure, measure_step
+from hetero_tfdata.plan.measure import _Counted, measure, measure_step
 from hetero_tfdata.plan.profile import Profile
 
 GRAPHS = """
@@ -103,6 +103,31 @@ def test_ragged_batches_weigh_what_is_in_them():
     assert profile.wire_bytes_per_sample == pytest.approx(1.5 * 8 + 9 * 8 / 8)
 
 
+def test_batches_that_a_function_makes_count_as_many_as_they_are_said_to():
+    def batch(seed):
+        return tf.zeros([16, 8], tf.uint8), tf.range(16) + tf.cast(tf.reduce_sum(seed), tf.int32)
+
+    made, lines = tf.data.Dataset.range(64).batch(2).map(batch), []
+    unsaid = measure(made, "made", seconds=1.0, log=lines.append)
+    assert [line for line in lines if "say --samples-per-element 16" in line]
+    assert unsaid.wire_bytes_per_sample == 16 * 12
+    lines.clear()
+    said = measure(made, "made", seconds=1.0, samples_per_element=16, log=lines.append)
+    assert not [line for line in lines if "--samples-per-element" in line]
+    assert said.wire_bytes_per_sample == 12
+    whole = _Counted(made, 16)
+    below = whole.below(made._inputs()[0]._inputs()[0])
+    assert below.per_element == 8  # range(): two of its elements make one batch
+    assert float(next(iter(whole.numbers()))) == 16
+    assert float(next(iter(below.numbers()))) == 8
+
+
+def test_pictures_are_no_batches():
+    lines = []
+    measure(tf.data.Dataset.range(99).map(lambda i: (tf.zeros([8, 8, 3]), i)), "pictures", seconds=1.0, log=lines.append)
+    assert not [line for line in lines if "--samples-per-element" in line]
+
+
 def test_a_step_is_waited_for():
     assert measure_step(lambda batch: tf.reduce_sum(batch), tf.constant(np.ones(9)), seconds=1.0) > 0
 
@@ -113,6 +138,7 @@ def test_a_step_is_waited_for():
         (["{0}:empty", "--seconds", "1"], "the dataset gives no samples"),
         (["{0}:nothing"], "expected a function nothing in"),
         (["{0}:make_dataset", "--seconds", "0"], "--seconds: expected 1 to 3600, got 0"),
+        (["{0}:make_dataset", "--samples-per-element", "0"], "--samples-per-element: expected at least 1, got 0"),
         (["{0}:make_dataset", "--output", "no/such/profile.json"], "there is no folder no/such"),
         (
             ["{0}:make_dataset", "--seconds", "1", "--step", "{0}:breaks"],
