@@ -32,6 +32,12 @@ def resnet50() -> Iterator[SimpleNamespace]:
         yield modules
 
 
+@pytest.fixture(scope="module")
+def driving() -> Iterator[SimpleNamespace]:
+    with _loaded("driving_frames", "dataset", "detector", "prepare", "train") as modules:
+        yield modules
+
+
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """72 training and 24 validation images in 4 + 4 files; not to be changed."""
