@@ -68,6 +68,11 @@ class Host:
         return self.first_port + 2
 
     @property
+    def strategy_port(self) -> int:
+        """Where tf.distribute's processes meet, in jobs without Horovod."""
+        return self.first_port + 3
+
+    @property
     def worker_ports(self) -> range:
         """The ports that workers may use."""
         return range(self.first_port + _FIRST_WORKER, self.first_port + PORTS_PER_HOST)

@@ -12,8 +12,8 @@ from hetero_tfdata.cluster.instances import Instance, instance
 __all__ = ["HostLoad", "Observed", "StepTimes", "groups_told", "steps_told"]
 
 _EPOCH = re.compile(
-    r"hetero_tfdata: epoch \d+: (?P<steps>\d+) steps, (?P<step_ms>[\d.]+) ms/step, input wait (?P<wait_ms>[\d.]+) ms/step"
-    r"(?:, input-bound [\d.]+ %)?(?:, (?P<images_per_s>[\d.]+) images/s)?"
+    r"hetero_tfdata: epoch \d+: (?P<steps>\d+) steps, (?P<step_ms>[\d.]+) ms/step"
+    r"(?:, input wait (?P<wait_ms>[\d.]+) ms/step)?(?:, input-bound [\d.]+ %)?(?:, (?P<images_per_s>[\d.]+) images/s)?"
 )
 # of the toolkit's "Training Env", and of its command lines
 _GROUP = re.compile(r'"?(?:current_instance_group|SM_CURRENT_INSTANCE_GROUP)"?\s*[=:]\s*"?(?P<group>[\w-]+)')
@@ -106,10 +106,10 @@ def steps_told(lines: Iterable[str]) -> StepTimes | None:
     if not found:
         return None
     kept = found[1:] or found
-    rates = [float(one["images_per_s"]) for one in kept if one["images_per_s"]]
+    waits, rates = ([float(one[name]) for one in kept if one[name]] for name in ("wait_ms", "images_per_s"))
     return StepTimes(
         statistics.median(float(one["step_ms"]) for one in kept),
-        statistics.median(float(one["wait_ms"]) for one in kept),
+        statistics.median(waits) if waits else None,
         statistics.median(rates) if rates else None,
     )
 

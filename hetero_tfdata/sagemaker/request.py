@@ -145,7 +145,7 @@ def rendered(job: Job, region: str = "us-east-1", role: str | None = None) -> di
         ConfigurationError: the SDK refuses the job, or the request does not fit the service's model.
     """
     with tempfile.TemporaryDirectory() as folder, _nobody_asked(region) as (session, asked):
-        made = estimator(job, staged(Path(job.source_dir), Path(folder)), session, TOKEN, role)
+        made = estimator(job, staged(job, Path(folder)), session, TOKEN, role)
         made.fit(inputs(job), wait=False)
     request: dict[str, Any] = next(parameters for operation, parameters in asked if operation == "CreateTrainingJob")
     _require_fitting(request)

@@ -10,20 +10,26 @@ from importlib import metadata
 from pathlib import Path
 
 import hetero_tfdata
+from hetero_tfdata.sagemaker.job import Job
 
 __all__ = ["staged", "wheel"]
 
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "out", "job.toml")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "out", "job.toml", "job-*.toml")
 _TIME = (2020, 1, 1, 0, 0, 0)  # the same files make the same wheel
 
 
-def staged(source_dir: Path, folder: Path) -> Path:
-    """A copy of the source folder in `folder`, with the wheel and a line for it in requirements.txt.
+def staged(job: Job, folder: Path) -> Path:
+    """A copy of the job's source folder in `folder`, with the wheel and a line for it in requirements.txt.
 
-    What only belongs to working on it (hidden files, caches, out/, job.toml) is left out.
+    What only belongs to working on it (hidden files, caches, out/, job files, the emulator's channels) is left out.
     """
-    copy = folder / "source"
-    shutil.copytree(source_dir, copy, ignore=_LEFT_OUT)
+    copy, source = folder / "source", Path(job.source_dir).resolve()
+    data = {(source / channel.local).resolve() for channel in job.channels.values() if channel.local}
+
+    def left_out(place: str, names: list[str]) -> set[str]:
+        return _LEFT_OUT(place, names) | {name for name in names if (Path(place) / name).resolve() in data}
+
+    shutil.copytree(source, copy, ignore=left_out)
     name = wheel(copy).name
     requirements = copy / "requirements.txt"
     lines = requirements.read_text().splitlines() if requirements.exists() else []

@@ -90,7 +90,7 @@ def submit(
         raise ConfigurationError('expected an execution role: role = "arn:aws:iam::..." in the job file, or --role')
     rendered(job, region, role)  # every check of the SDK and of the service's model
     with tempfile.TemporaryDirectory() as folder:
-        source = staged(Path(job.source_dir), Path(folder))
+        source = staged(job, Path(folder))
         while True:
             # letters of its own: two attempts within a second must not have one name
             name = f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"

@@ -39,22 +39,24 @@ class EpochTiming:
     """All of them, the first included."""
     step_ms: float
     """Wall time from the end of one step to the end of the next."""
-    input_wait_ms: float
-    """What of it went by until the batch was there."""
+    input_wait_ms: float | None
+    """What of it went by until the batch was there; None where that was not timed."""
     images_per_s: float | None
     """Of all ranks together; None where the number of images a step is unknown."""
 
     @property
-    def input_bound_percent(self) -> float:
-        """The share of the time spent waiting for input."""
+    def input_bound_percent(self) -> float | None:
+        """The share of the time spent waiting for input; None where that was not timed."""
+        if self.input_wait_ms is None:
+            return None
         return 100 * min(1.0, self.input_wait_ms / self.step_ms) if self.step_ms > 0 else 0.0
 
     def __str__(self) -> str:
         rate = "" if self.images_per_s is None else f", {self.images_per_s:.1f} images/s"
-        return (
-            f"hetero_tfdata: epoch {self.epoch}: {self.steps} steps, {self.step_ms:.1f} ms/step, "
-            f"input wait {self.input_wait_ms:.1f} ms/step, input-bound {self.input_bound_percent:.1f} %{rate}"
-        )
+        wait = ""
+        if self.input_wait_ms is not None:
+            wait = f", input wait {self.input_wait_ms:.1f} ms/step, input-bound {self.input_bound_percent:.1f} %"
+        return f"hetero_tfdata: epoch {self.epoch}: {self.steps} steps, {self.step_ms:.1f} ms/step{wait}{rate}"
 
 
 @dataclass
@@ -74,14 +76,21 @@ class StepTimer:
     `log` names a file that gets a line `time_s,step_s` for each step: when it ended (`time.time()`) and how long it took.
     `hetero-tfdata emulate` draws those of output/data/hetero_tfdata/steps*.csv.
     One dataset and one training process per accelerator; strategies that copy batches ahead to several devices of one
-    process (MirroredStrategy) hide the wait and are refused.
+    process (MirroredStrategy) hide the wait and are refused, unless `times_input` is False: then only steps are timed, and
+    there is nothing to watch.
     """
 
     def __init__(
-        self, *, images_per_step: int | None = None, quiet: bool = False, log: str | os.PathLike[str] | None = None
+        self,
+        *,
+        images_per_step: int | None = None,
+        quiet: bool = False,
+        log: str | os.PathLike[str] | None = None,
+        times_input: bool = True,
     ) -> None:
         self.images_per_step = images_per_step
         self.quiet = quiet
+        self.times_input = times_input
         self._log = None if log is None else _opened(Path(log))
         # tf.data's functions run on the CPU and can't reach a variable on a GPU.
         with tf.device("/CPU:0"):
@@ -203,9 +212,12 @@ class StepTimer:
         steps = max(1, timed.timed_steps)
         step_s = timed.seconds / steps
         rate = self.images_per_step / step_s if self.images_per_step and step_s > 0 else None
-        return EpochTiming(number, sums.steps, 1000 * step_s, 1000 * timed.wait_s / steps, rate)
+        wait_ms = 1000 * timed.wait_s / steps if self.times_input else None
+        return EpochTiming(number, sums.steps, 1000 * step_s, wait_ms, rate)
 
     def _check_watch(self) -> None:
+        if not self.times_input:
+            return
         taken = int(self._taken.numpy()) - self._first_batch
         if taken == 0:
             raise ConfigurationError(
@@ -262,8 +274,9 @@ class _KerasCallback(tf.keras.callbacks.Callback):
         timing = self.timer.end_epoch()
         if logs is not None:
             logs["step_ms"] = timing.step_ms
-            logs["input_wait_ms"] = timing.input_wait_ms
-            logs["input_bound_percent"] = timing.input_bound_percent
+            if timing.input_wait_ms is not None and timing.input_bound_percent is not None:
+                logs["input_wait_ms"] = timing.input_wait_ms
+                logs["input_bound_percent"] = timing.input_bound_percent
 
 
 def write_training_report(

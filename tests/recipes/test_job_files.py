@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hetero_tfdata.sagemaker import read
 from support import clean_environment
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -19,6 +20,7 @@ SMALLER = {
     "driving_frames": ["batch-size=4", "height=96", "width=128", "channels=4"],
     "mnist_single_gpu": ["batch-size=64", "images=1000"],
     "resnet50_imagenet": ["model=tiny", "batch-size=8", "image-size=32"],
+    "resnet50_imagenet mirrored": ["model=tiny", "batch-size=8", "image-size=32"],
 }
 
 pytestmark = pytest.mark.slow
@@ -38,13 +40,13 @@ def channels(driving, photographs, tmp_path_factory):
 @pytest.mark.parametrize("homogeneous", [False, True], ids=["heterogeneous", "homogeneous"])
 @pytest.mark.parametrize("name", SMALLER)
 def test_a_recipe_trains_from_its_job_file(name, homogeneous, channels, tmp_path):
-    recipe = name.partition(" ")[0]
-    words = [f"epochs=2 steps-per-epoch=3 {' '.join(SMALLER[name])}".split()]
-    command = [sys.executable, "-m", "hetero_tfdata", "emulate", "--job", str(RECIPES / recipe)]
-    command += [word for pair in words[0] for word in ("-p", pair)]
+    recipe, _, variant = name.partition(" ")
+    job = RECIPES / recipe / ("job-mirrored.toml" if variant == "mirrored" else "job.toml")
+    command = [sys.executable, "-m", "hetero_tfdata", "emulate", "--job", str(job)]
+    command += [word for pair in ("epochs=2", "steps-per-epoch=3", *SMALLER[name]) for word in ("-p", pair)]
     command += [word for channel, folder in channels.get(recipe, {}).items() for word in ("--channel", f"{channel}={folder}")]
     command += ["--isolation", "process", "--timeout-s", "300", "--output", str(tmp_path / "out")]
-    command += [] if recipe == "mnist_single_gpu" else ["--processes-per-host", "2"]
+    command += ["--processes-per-host", "2"] if read(job).distribution else []
     command += ["--homogeneous"] if homogeneous else []
     done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

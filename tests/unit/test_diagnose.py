@@ -104,6 +104,7 @@ def test_steps_of_a_log_without_the_epoch_that_compiles():
     assert steps_told(
         ["hetero_tfdata: epoch 1: 12 steps, 4.0 ms/step, input wait 1.0 ms/step, input-bound 25.0 %"]
     ) == StepTimes(4.0, 1.0, None)
+    assert steps_told(["hetero_tfdata: epoch 1: 12 steps, 4.0 ms/step, 32.0 images/s"]) == StepTimes(4.0, None, 32.0)
     assert steps_told(["nothing of it"]) is None
 
 

@@ -220,6 +220,16 @@ def test_fit_writes_logs_tensorboard_and_the_line(
     assert [re.fullmatch(LINE, line).group(1, 2) for line in lines] == [("1", "12"), ("2", "12")]
 
 
+def test_steps_alone_are_timed_where_a_strategy_reads_ahead(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    timer = StepTimer(images_per_step=2, times_input=False)
+    history = small_model().fit(keras_source(1), epochs=1, steps_per_epoch=3, verbose=0, callbacks=[timer.keras_callback()])
+    assert history.history["step_ms"] == [timer.epochs[0].step_ms]
+    assert "input_wait_ms" not in history.history
+    assert re.search(r"epoch 1: 3 steps, [\d.]+ ms/step, [\d.]+ images/s$", capsys.readouterr().out.strip())
+    report = json.loads(write_training_report(tmp_path, timer, model="small", ranks=1).read_text())
+    assert (report["steps"], report["input_wait_ms"], report["input_bound_percent"]) == (3, None, None)
+
+
 def test_fit_that_computes_is_not_input_bound() -> None:
     timer = StepTimer(quiet=True)
     slow = tf.keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: time.sleep(0.04))

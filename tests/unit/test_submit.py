@@ -21,7 +21,7 @@ from hetero_tfdata.service.health_port import job_token
 from support import clean_environment
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(path.parent for path in ROOT.glob("recipes/*/job.toml"))
+RECIPES = sorted(ROOT.glob("recipes/*/job*.toml"))
 GOLDENS = Path(__file__).parent / "requests"
 GROUPS = (Group("data_group", "ml.c5.18xlarge", 2), Group("dnn_group", "ml.p4d.24xlarge", 1))
 
@@ -31,10 +31,14 @@ def settled(request: dict) -> dict:
     return json.loads(re.sub(r"-\d{4}(-\d\d){5}-\d{3}", "-TIME", json.dumps(request)))
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.name)
-def test_the_request_of_a_recipe(recipe):
-    request = settled(rendered(read(recipe)))
-    golden = GOLDENS / f"{recipe.name}.json"
+def named(file: Path) -> str:
+    return file.parent.name + file.stem.removeprefix("job")
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=named)
+def test_the_request_of_a_recipe(file):
+    request = settled(rendered(read(file)))
+    golden = GOLDENS / f"{named(file)}.json"
     assert request == json.loads(golden.read_text()), "as it was reviewed: hetero-tfdata submit --dry-run shows the new one"
 
 
@@ -137,9 +141,16 @@ def test_the_upload_holds_the_source_and_this_package_and_nothing_else(source, t
     (source / "__pycache__").mkdir()
     (source / ".git").mkdir()
     (source / "job.toml").touch()
-    copy = staged(source, tmp_path)
+    (source / "job-other.toml").touch()
+    (source / "data/train").mkdir(parents=True)
+    (source / "data/train/photographs.tfrecord").touch()
+    (source / "data/classes.txt").touch()
+    groups = [Group("data_group", "ml.c5.xlarge", 1), Group("dnn_group", "ml.p3.2xlarge", 1)]
+    channels = {"train": Channel(s3="s3://bucket/train", local="data/train")}
+    copy = staged(Job(source, groups, channels=channels), tmp_path)
     name = f"hetero_tfdata-{hetero_tfdata.__version__}-py3-none-any.whl"
-    assert sorted(path.name for path in copy.iterdir()) == sorted(["launcher.py", "requirements.txt", name])
+    files = sorted(str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file())
+    assert files == sorted(["data/classes.txt", "launcher.py", "requirements.txt", name])
     assert (copy / "requirements.txt").read_text().splitlines() == ["pyyaml", f"./{name}"]
     with zipfile.ZipFile(copy / name) as archive:
         names = archive.namelist()
