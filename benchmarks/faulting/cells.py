@@ -84,7 +84,7 @@ def _restarts(count: int) -> dict[str, int]:
 
 CELLS = (
     Cell(_WORKER, "worker-killed", "resume", 10, (_KILL,), arguments=_restarts(1), quick=True),
-    Cell(_WORKER, "worker-frozen", "resume", 10, ("{time}:freeze:20s:data_group/2",), arguments={"seconds": 50}),
+    Cell(_WORKER, "worker-frozen", "resume", 10, ("{time}:freeze:20s:data_group/2",), arguments={"seconds": 60}),
     Cell(
         _WORKER,
         "worker-out-of-memory",
@@ -112,7 +112,7 @@ CELLS = (
         ("{time}:kill-dispatcher", "{later}:kill-dispatcher"),
         arguments=_restarts(2),
     ),
-    Cell(_CUT, "cut", "resume", 30, ("{time}:cut:15s:data_group/2",), arguments={"seconds": 50}),
+    Cell(_CUT, "cut", "resume", 30, ("{time}:cut:15s:data_group/2",), arguments={"seconds": 75}),
     Cell(_GONE, "cut-for-good-endless", "go on", 20, ("{time}:cut:data_group/2",), "goes on with", _ON, gone=(_SECOND,)),
     Cell(
         _GONE,

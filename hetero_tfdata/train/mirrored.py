@@ -7,8 +7,8 @@ with strategy.scope():
     model = ...
 model.fit(batches, steps_per_epoch=100)
 
-SageMaker starts the script once on each training host, and says nothing of TF_CONFIG: it is made of the instance groups here, so
-that the processes are counted as `distribute()` counts them.
+SageMaker starts the script once on each training host, and says nothing of TF_CONFIG: it is made of the instance groups, so
+that processes are counted as `distribute()` counts them.
 """
 
 from __future__ import annotations
