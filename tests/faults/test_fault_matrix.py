@@ -1,5 +1,5 @@
-"""Cells of the fault matrix as `make bench-faults` runs them, with plain processes and shorter deadlines: one of each row,
-but for links that are cut and come back, which plain processes have none of."""
+"""Cells of the fault matrix as `make bench-faults` runs them, with plain processes and shorter deadlines: one of each row.
+Links that are cut and come back plain processes have none of: that row has namespaces, and is in `make test-slow`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ sys.path.append(str(BENCHMARKS))
 
 from faulting.cells import CELLS, Cell  # noqa: E402
 from faulting.runs import measure  # noqa: E402
+
+from hetero_tfdata.emulate.privileges import Privileges  # noqa: E402
+from hetero_tfdata.errors import ConfigurationError  # noqa: E402
 
 QUICK = {"lease-s": 8, "first-contact-s": 15}
 TIMES = {"at_s": 12.0, "late_s": 12.0}
@@ -33,6 +36,18 @@ def test_fault(cell: Cell, tmp_path: Path) -> None:
     found = measure(cell, tmp_path / "run", isolation="process", times=times, arguments=arguments)
     logs = "".join(f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in (tmp_path / "run").glob("*.log"))
     assert found.passed, f"{found.text}\n{logs}"
+
+
+@pytest.mark.slow
+def test_a_link_that_is_cut_and_comes_back(tmp_path: Path) -> None:
+    try:
+        with Privileges.acquire():
+            pass
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    cell = next(cell for cell in CELLS if cell.name == "cut")
+    found = measure(cell, tmp_path / "run", times={"at_s": 20.0})
+    assert found.passed, found.text
 
 
 def another_tensorflow(folder: Path) -> Path:
