@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from hetero_tfdata.cli.roles import add_role, roles_of
 from hetero_tfdata.errors import ConfigurationError
@@ -35,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "as many as fit into the CPUs that the training leaves idle. The training hosts need the data's channels then "
         "(default: 0)",
     )
+    parser.add_argument(
+        "--prepare",
+        default="",
+        metavar="'SCRIPT ARGS'",
+        help="the data hosts run this script before they serve (without data hosts the training hosts, before they train): one "
+        "that makes the files that the dataset reads",
+    )
     add_role(parser)
     parser.add_argument("script", metavar="SCRIPT", help="the training script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="its arguments")
@@ -51,8 +59,16 @@ def run(arguments: argparse.Namespace) -> int:
         preload=arguments.preload,
         workers=arguments.workers,
         local_workers=local_workers,
+        prepare=_words(arguments.prepare),
         roles=roles_of(arguments.role),
     )
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--prepare: expected a script and its arguments, got {text!r}: {error}") from None
 
 
 def _local_workers(text: str) -> int | None:

@@ -9,6 +9,7 @@ from hetero_tfdata.launch import outcome
 from hetero_tfdata.launch.health import HealthServer, Phase
 from hetero_tfdata.launch.job import Job
 from hetero_tfdata.launch.outcome import Outcome
+from hetero_tfdata.launch.preparing import prepare
 from hetero_tfdata.launch.watching import following_leader, on_sigterm, running_servers
 
 __all__ = ["serve"]
@@ -23,7 +24,7 @@ def serve(job: Job) -> int:
         0 if training succeeded, 2 if this host could not serve as it was told to, else 1.
 
     Raises:
-        PortInUseError: a port of this host is taken.
+        PortInUseError: the health port of this host is taken.
     """
     outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     leader = job.cluster.leader_host
@@ -36,12 +37,14 @@ def serve(job: Job) -> int:
         HealthServer(job.cluster.here, job.cluster.hosts) as health,
     ):
         try:
-            with running_servers(job, health, on_failure) as servers, following_leader(job, health, outcomes):
-                servers.wait_until_ready(job.deadlines.servers_s, unless=lambda: not outcomes.empty())
-                health.publish(Phase.SERVING)
-                job.log(f"serving with {len(servers.report())} workers; waiting for {leader.name}")
-                result = outcomes.get()
-                code = 0 if result.succeeded else 1
+            with following_leader(job, health, outcomes):
+                prepare(job, unless=lambda: not outcomes.empty())
+                with running_servers(job, health, on_failure) as servers:
+                    servers.wait_until_ready(job.deadlines.servers_s, unless=lambda: not outcomes.empty())
+                    health.publish(Phase.SERVING)
+                    job.log(f"serving with {len(servers.report())} workers; waiting for {leader.name}")
+                    result = outcomes.get()
+                    code = 0 if result.succeeded else 1
         except HeteroTFDataError as error:
             result, code = Outcome(False, str(error)), error.exit_code
         outcome.publish(job, health, result)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hetero_tfdata.cluster.topology import Cluster, Role
 from hetero_tfdata.errors import ConfigurationError, HeteroTFDataError
+from hetero_tfdata.launch import preparing
 from hetero_tfdata.launch.data_host import serve
 from hetero_tfdata.launch.following import announce_failure
 from hetero_tfdata.launch.job import Deadlines, Job
@@ -29,6 +30,7 @@ def launch(
     preload: Sequence[str] = (),
     workers: int | None = None,
     local_workers: int | None = 0,
+    prepare: Sequence[str] = (),
     roles: Mapping[str, Role | str] | None = None,
     deadlines: Deadlines | None = None,
 ) -> int:
@@ -42,6 +44,10 @@ def launch(
         local_workers: worker processes beside the training on each training host of a heterogeneous job; None: as many as fit
             into the CPUs that the training leaves idle, measured while it runs. They read the dataset's files there, so the
             training group needs the data's channels too.
+        prepare: a script with its arguments, which the data hosts run before they serve (without data hosts the training
+            hosts, before they train): one that makes the files that the dataset reads, in a folder that is the same on all of
+            them. What is done already it should find done. `distribute()` and `files()` wait for it with their
+            `ready_timeout_s`.
         roles: group name -> role, where the names don't tell.
         deadlines: how long to wait for what.
 
@@ -61,14 +67,18 @@ def launch(
             tuple(preload),
             workers,
             local_workers,
+            tuple(prepare),
             {name: Role(role) for name, role in (roles or {}).items()},
             deadlines or Deadlines(),
         )
+        preparing.check(job)
         if cluster.role is Role.IGNORED:
             job.log(f"group {cluster.group.name!r} takes no part in this job")
             return 0
         if cluster.role is Role.DATA:
             return serve(job)
+        if not cluster.is_heterogeneous:
+            preparing.prepare_in_turn(job)
         if cluster.dispatcher_host is None:
             return run_alone(job)
         return lead(job) if cluster.is_leader else take_part(job)

@@ -50,6 +50,7 @@ class Job:
         workers: worker processes per serving host; None: after the CPUs that the host may use.
         local_workers: worker processes beside the training on each training host of a heterogeneous job; None: as many as
             fit into what the training leaves idle.
+        prepare: a script with its arguments, which the hosts that read files run before anything else; empty: none.
         roles: group name -> role, as the caller said.
         deadlines: how long to wait for what.
     """
@@ -60,6 +61,7 @@ class Job:
     preload: tuple[str, ...] = ()
     workers: int | None = None
     local_workers: int | None = 0
+    prepare: tuple[str, ...] = ()
     roles: Mapping[str, Role] = field(default_factory=dict)
     deadlines: Deadlines = field(default_factory=Deadlines)
 

@@ -44,6 +44,10 @@ class Script:
         self._copier.join(timeout=2.0)  # a grandchild may hold the pipe open
         return exit_code_of(code)
 
+    def poll(self) -> int | None:
+        """The exit code as `wait` returns it; None while it runs."""
+        return None if self._process.poll() is None else self.wait()
+
     def terminate(self, grace_s: float) -> None:
         """Sends SIGTERM, and SIGKILL if it still runs after the grace time; returns at once."""
         if self._process.poll() is None:
