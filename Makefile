@@ -5,7 +5,7 @@ PYTHON ?=
 bin := .venv/bin
 demo_data := .cache/photographs
 
-.PHONY: help setup demo test test-faults test-slow test-large test-peers test-toolkit test-matrix setup-toolkit check lint types layers bench gallery soak lock clean
+.PHONY: help setup demo test test-faults test-slow test-large test-peers test-toolkit test-matrix setup-toolkit check lint types layers bench gallery docs soak lock clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -65,6 +65,9 @@ bench-%: setup
 
 gallery: setup ## draw every augmentation at three strengths: benchmarks/gallery.png
 	@$(bin)/python benchmarks/gallery.py
+
+docs: setup ## write docs/api.md from the docstrings
+	@$(bin)/python docs/make_api.py
 
 soak: setup ## half an hour of faults on an emulated cluster: nothing hangs, comes twice or grows
 	@$(bin)/python benchmarks/soak.py
