@@ -14,7 +14,7 @@
     +-- JobError                       another host of the job failed, or was lost
 
 Each message is one line: what was expected, what came, what to do. On a command line they end the program with exit code 2
-(configuration) or 1 (anything else) and no traceback.
+(configuration, a taken port, a damaged file) or 1 (anything else) and no traceback.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hetero_tfdata.errors import ConfigurationError
+from hetero_tfdata.errors import JobError
 
 if TYPE_CHECKING:
     from hetero_tfdata.sagemaker import Job
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.homogeneous:
         job = job.homogeneous()
     if arguments.estimator:
-        print(python(job))
+        print(python(job, arguments.role))
         return 0
     if arguments.dry_run:
         print(json.dumps(rendered(job, arguments.region or "us-east-1", arguments.role), indent=1, default=str))
@@ -83,7 +83,7 @@ def submitted(job: Job, arguments: argparse.Namespace, sleep: Callable[[float], 
         if told["TrainingJobStatus"] != "Failed" or not is_capacity(str(told.get("FailureReason", ""))):
             return 0 if told["TrainingJobStatus"] == "Completed" else 1
         if found.attempt >= retries.attempts:
-            raise ConfigurationError(f"no capacity at {found.attempt} attempts (--attempts)")
+            raise JobError(f"no capacity at {found.attempt} attempts (--attempts)")
         _say(f"no capacity; asking again in {retries.wait_s(found.attempt):.0f} s")
         sleep(retries.wait_s(found.attempt))
         attempt = found.attempt + 1

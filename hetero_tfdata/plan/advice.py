@@ -190,7 +190,7 @@ def _heterogeneous(found: Sequence[Option], alone: Option, recommended: Option) 
             f"{alone.prediction.step_ms:.4g}, {_cost(recommended, alone)}",
         )
     if not with_data:
-        return Question(_CLUSTER, "no", "no data hosts were _CLUSTER for (--max-data-instances 0)")
+        return Question(_CLUSTER, "no", "no data hosts were asked for (--max-data-instances 0)")
     second = best(with_data)
     return Question(
         _CLUSTER,

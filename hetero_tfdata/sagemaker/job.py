@@ -43,7 +43,7 @@ class Job:
         channels: by name.
         checkpoints: where /opt/ml/checkpoints is kept, such as "s3://bucket/checkpoints"; None: nowhere.
         output: where the model and the output go; None: the SDK's default bucket.
-        role: the execution role's ARN; None: the SDK's, or what --role says.
+        role: the execution role's ARN; None: `submit --role` has to say it.
         max_runtime_s: seconds after which the job is stopped.
         max_wait_s: on spot instances, seconds with all waiting; None: on demand.
         keep_alive_s: of a warm pool; heterogeneous clusters have none.
@@ -53,7 +53,7 @@ class Job:
         is_isolated: no network at all (network isolation).
         has_token: a random job token is set with each submission.
         has_metrics: the step timer's lines become CloudWatch metrics.
-        has_profiler: SageMaker Debugger's profiler is on.
+        has_profiler: SageMaker Debugger's profiler is on, and makes its report.
         tags: of the job.
     """
 
@@ -197,6 +197,12 @@ class Job:
         if on_file_system and not self.subnets:
             raise ConfigurationError(
                 f"channel {on_file_system[0]!r}: a file system is reached from its VPC only; give subnets and security_groups"
+            )
+        grouped = [name for name, channel in self.channels.items() if channel.groups]
+        if self.is_isolated and grouped:
+            raise ConfigurationError(
+                f"channel {grouped[0]!r}: expected no groups with is_isolated: the source travels as a channel for all, "
+                "and SageMaker takes groups for all channels or for none"
             )
         requirements = Path(self.source_dir) / "requirements.txt"
         if self.is_isolated and requirements.exists():

@@ -97,6 +97,10 @@ def estimator(job: Job, source_dir: Path, session: Any, token: str | None = TOKE
         if name is not None:
             # the very same object: the SDK compares by identity
             found["distribution"]["instance_groups"] = [group for group in groups if group.instance_group_name == name]
+    if job.has_profiler:
+        from sagemaker.debugger import ProfilerRule, rule_configs
+
+        found["rules"] = [ProfilerRule.sagemaker(rule_configs.ProfilerReport())]  # the SDK adds none by itself
     try:
         return TensorFlow(source_dir=str(source_dir), sagemaker_session=session, **found)
     except (ValueError, AttributeError, KeyError, TypeError) as error:
@@ -191,11 +195,19 @@ def _nobody_asked(region: str) -> Iterator[tuple[Any, list[tuple[str, dict[str, 
             yield sagemaker.Session(boto_session=boto, default_bucket=bucket, sagemaker_config={}), asked
 
 
-def python(job: Job) -> str:
-    """The same job as Python for a notebook."""
-    found = arguments(job, None)
-    lines = ["import secrets", "", "from sagemaker import get_execution_role"] if job.has_token else []
-    lines = lines or ["from sagemaker import get_execution_role"]
+def python(job: Job, role: str | None = None) -> str:
+    """The same job as Python for a notebook; the folder needs the package's wheel, which `submit` would add.
+
+    Args:
+        job: the job.
+        role: instead of the job's.
+    """
+    found = arguments(job, None, role)
+    lines = ["# first: pip wheel --no-deps -w SOURCE_DIR . in a checkout of hetero_tfdata, and in SOURCE_DIR/requirements.txt"]
+    lines += ["# ./hetero_tfdata-VERSION-py3-none-any.whl", *(["import secrets", ""] if job.has_token else [])]
+    lines.append("from sagemaker import get_execution_role")
+    if job.has_profiler:
+        lines.append("from sagemaker.debugger import ProfilerRule, rule_configs")
     if job.channels:
         lines.append("from sagemaker.inputs import FileSystemInput, TrainingInput")
     if job.is_heterogeneous:
@@ -211,7 +223,9 @@ def python(job: Job) -> str:
         if name is not None:
             distribution = found.pop("distribution")
             shown["distribution"] = f"{{'mpi': {distribution['mpi']!r}, 'instance_groups': [{names[name]}]}}"
-    if job.role is None:
+    if job.has_profiler:
+        shown["rules"] = "[ProfilerRule.sagemaker(rule_configs.ProfilerReport())]"
+    if (role or job.role) is None:
         found.pop("role")
         shown["role"] = "get_execution_role()"
     if job.has_token:

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,6 +30,8 @@ __all__ = ["Fallback", "fallback_of", "share_of"]
 # What a question for the next element waits for it: an iterator that is destroyed waits for the question.
 _ASK_S = 0.2
 _NOTHING_YET, _ELEMENT, _END = 0, 1, 2
+_READING = "hetero-tfdata-read"  # the name of the reading threads
+_JOIN_S = 20.0
 
 
 class Fallback:
@@ -41,7 +44,10 @@ class Fallback:
         self._readers: dict[int, _Reader] = {}
         self._asked = threading.Condition()
         self._asking = 0
-        # a question that comes while the interpreter goes would abort the process
+        # Nothing of Python may run in TensorFlow's threads while the interpreter goes: that would abort the process. So the
+        # graph itself looks whether there still is an interpreter to ask.
+        with tf.init_scope(), tf.device("/cpu:0"):
+            self._can_ask = tf.Variable(True, trainable=False, name="hetero_tfdata_can_ask")
         atexit.register(self._end)
 
     @property
@@ -84,8 +90,13 @@ class Fallback:
             asked = from_generator_op._GeneratorDataset(
                 0,
                 lambda _: tf.py_function(begin, [], tf.int64),
-                lambda number: tuple(tf.py_function(ask, [number], kinds)),
-                lambda number: tf.py_function(end, [number], tf.int64),
+                lambda number: self._if_it_can(
+                    lambda: tuple(tf.py_function(ask, [number], kinds)),
+                    lambda: (tf.constant(_END, tf.int64), *_empty(parts)),
+                ),
+                lambda number: self._if_it_can(
+                    lambda: tf.py_function(end, [number], tf.int64), lambda: tf.constant(0, tf.int64)
+                ),
                 tuple(tf.TensorSpec(None, kind) for kind in kinds),
             )
         answered = asked.filter(lambda state, *_: state != _NOTHING_YET).take_while(lambda state, *_: state == _ELEMENT)
@@ -96,6 +107,9 @@ class Fallback:
             return tf.nest.map_structure(_shaped, tf.nest.pack_sequence_as(spec, flat, expand_composites=True), spec)
 
         return answered.map(shaped).with_options(remote.options())
+
+    def _if_it_can(self, ask: Callable[[], Any], instead: Callable[[], Any]) -> Any:
+        return tf.cond(self._can_ask, ask, instead)
 
     @contextlib.contextmanager
     def _question(self) -> Iterator[bool]:
@@ -111,10 +125,15 @@ class Fallback:
 
     def _end(self) -> None:
         self._ended.set()
+        self._can_ask.assign(False)
+        time.sleep(_ASK_S)  # for questions that are on their way
         with self._asked:
             self._asked.wait_for(lambda: not self._asking, timeout=10 * _ASK_S)
         for reader in list(self._readers.values()):
             reader.close()
+        for thread in threading.enumerate():
+            if thread.name == _READING:
+                thread.join(_JOIN_S)
 
 
 class _Reader:
@@ -145,7 +164,7 @@ class _Reading:
         self._elements: queue.Queue[list[tf.Tensor] | Exception | None] = queue.Queue(maxsize=1)
         self._closed = threading.Event()
         self._cancellation = cancellation.CancellationManager()
-        threading.Thread(target=self._run, args=(dataset,), name="hetero-tfdata-read", daemon=True).start()
+        threading.Thread(target=self._run, args=(dataset,), name=_READING, daemon=True).start()
 
     def ask(self) -> tuple[int, list[tf.Tensor] | None]:
         try:

@@ -148,6 +148,13 @@ def test_nothing_can_be_downloaded_where_there_is_no_network(folder):
         Job(folder, groups, is_isolated=True)
 
 
+def test_an_isolated_job_has_a_channel_of_the_sdk_for_all_groups(folder):
+    groups = [Group("data_group", "ml.c5.xlarge", 1), Group("dnn_group", "ml.p3.2xlarge", 1)]
+    assert Job(folder, groups, is_isolated=True, channels={"train": Channel("s3://bucket/train")})
+    with pytest.raises(ConfigurationError, match="channel 'train': expected no groups with is_isolated"):
+        Job(folder, groups, is_isolated=True, channels={"train": Channel("s3://bucket/train", groups=["data_group"])})
+
+
 def test_a_file_system_is_for_all_hosts(folder):
     system = FileSystem("fs-0123456789abcdef0", "FSxLustre", "/mount/train")
     groups = [Group("cpus", "ml.c5.xlarge", 1)]

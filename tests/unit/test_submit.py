@@ -94,6 +94,8 @@ def test_what_a_job_may_have_is_in_its_request(source):
     assert sources["train"]["FileSystemDataSource"]["DirectoryPath"] == "/mount/train"
     assert request["HyperParameters"]["sagemaker_mpi_custom_mpi_options"] == '"-x NCCL_DEBUG=WARN"'
     assert not request.get("ProfilerConfig", {}).get("DisableProfiler")
+    (rule,) = request["ProfilerRuleConfigurations"]
+    assert rule["RuleParameters"] == {"rule_to_invoke": "ProfilerReport"}
 
 
 def test_channels_of_some_groups(source):
@@ -109,6 +111,14 @@ def test_a_homogeneous_job_has_no_groups(source):
     request = rendered(Job(source, GROUPS, distribution="dnn_group").homogeneous())
     assert "InstanceGroups" not in request["ResourceConfig"]
     assert (request["ResourceConfig"]["InstanceType"], request["ResourceConfig"]["InstanceCount"]) == ("ml.p4d.24xlarge", 1)
+
+
+def test_the_role_and_the_report_are_in_the_python_too(source):
+    role = "arn:aws:iam::123456789012:role/training"
+    text = python(Job(source, GROUPS, distribution="dnn_group", has_profiler=True), role)
+    assert f"role={role!r}" in text
+    assert "rules=[ProfilerRule.sagemaker(rule_configs.ProfilerReport())]" in text
+    compile(text, "notebook", "exec")
 
 
 def test_the_python_asks_for_the_same(source, monkeypatch):
