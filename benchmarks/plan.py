@@ -9,8 +9,8 @@ cases lie outside what planner and scale model share: plain processes on this ma
 script that takes CPU time itself; and links that are full. "cheapest" has the planner search for the cheapest cluster of the
 published job, and runs it beside the published cluster.
 
-No GPU is used: the accelerator is a sleep. Prints predicted against measured, writes out/bench/plan.json. As root, or where
-user namespaces are allowed. About 20 minutes a round on two CPUs.
+No GPU is used: the accelerator is a sleep. Prints predicted against measured, writes out/bench/plan.json, in which experiments
+that are not run stay. As root, or where user namespaces are allowed. About 20 minutes a round on two CPUs.
 """
 
 from __future__ import annotations
@@ -286,13 +286,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             bills += billed
         if "processes" in chosen.only:
             rows += plain_processes()
-    lines, medians = [], []
+    file = OUT / "plan.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    for name, found in (("rows", rows), ("profiles", profiles), ("bills", bills)):
+        found[:0] = [one for one in before.get(name, ()) if one.get("experiment", "cheapest") not in chosen.only]
+    lines = []
     for key in dict.fromkeys((one["experiment"], one["cluster"], one["floor_ms"]) for one in rows):
         same = [one for one in rows if (one["experiment"], one["cluster"], one["floor_ms"]) == key]
         predicted, measured, error = (
             statistics.median(one[name] for one in same) for name in ("predicted_ms", "measured_ms", "error")
         )
-        medians.append(abs(error))
         cells = [f"{predicted:,.1f}", f"{measured:,.1f}", f"{error:+.0%}", same[0]["bottleneck"]]
         lines.append([*key[:2], f"{key[2]:g}", *cells])
     headings = ["experiment", "cluster", "accelerator, ms", "predicted, ms", "measured, ms", "error", "predicted bottleneck"]
@@ -314,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "profiles": profiles,
     }
     OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "plan.json").write_text(json.dumps(result, indent=1) + "\n")
+    file.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {OUT.relative_to(photographs.ROOT)}/plan.json")
     return 0
 

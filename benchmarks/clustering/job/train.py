@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -81,10 +82,27 @@ def attach(dataset: tf.data.Dataset, options: argparse.Namespace) -> tf.data.Dat
 
 
 def warm_up(batches: Iterator, options: argparse.Namespace) -> None:
-    """Until workers, caches and tf.data's tuning are in their stride."""
+    """Until all workers serve (a graph that holds its images takes a while over a scaled link), and caches and tf.data's tuning
+    are in their stride."""
+    serving = threading.Event()
+    threading.Thread(target=wait_for_workers, args=(serving, options.feed == "ours"), daemon=True).start()
+    while not serving.is_set():
+        step(batches, options.floors[0] / 1e3, options.work[0], options.burn_ms)
     started = time.monotonic()
     while time.monotonic() - started < options.warm_up_s:
         step(batches, options.floors[0] / 1e3, options.work[0], options.burn_ms)
+
+
+def wait_for_workers(serving: threading.Event, are_ours: bool) -> None:
+    """Until every worker of every data host has made a batch; the package's own can be asked."""
+    if are_ours:
+        from hetero_tfdata import Cluster
+        from hetero_tfdata.service.status import ask_status
+
+        for host in Cluster.discover().data_hosts:
+            while not all(worker.batches_served for worker in ask_status(host, 30).workers):
+                time.sleep(0.5)
+    serving.set()
 
 
 def measure(batches: Iterator, floor_ms: float, work: str, options: argparse.Namespace) -> dict:
