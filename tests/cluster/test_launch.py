@@ -63,6 +63,7 @@ def test_process_tree_and_success(make_job, write_script):
     assert job.failure("algo-1") == job.failure("algo-2") == ""
 
 
+@pytest.mark.slow
 def test_raising_script_ends_every_host_with_the_reason(make_job, write_script):
     script = write_script(READ + "next(iter(dataset)); raise ValueError('no such layer: conv9')")
     job = make_job(GROUPS)
@@ -74,6 +75,7 @@ def test_raising_script_ends_every_host_with_the_reason(make_job, write_script):
         assert job.failure(host).endswith("train.py exited with code 1: ValueError: no such layer: conv9")
 
 
+@pytest.mark.slow
 def test_exit_code_of_the_script_is_kept(make_job, write_script):
     script = write_script("import sys; sys.exit(7)")
     job = make_job(GROUPS)
@@ -282,6 +284,7 @@ def test_fixed_port_in_use(make_job, write_script, offset):
     assert f"port {job.first_port['algo-1'] + offset} on algo-1 is in use by process " in job.failure("algo-1")
 
 
+@pytest.mark.slow
 def test_busy_worker_port_is_passed_over(make_job, write_script):
     script = write_script(READ + "next(iter(dataset))")
     job = make_job(GROUPS)

@@ -180,6 +180,7 @@ assert rows == list(range(0, 200, 2)), rows
 """
 
 
+@pytest.mark.slow
 def test_our_own_launch_needs_no_addresses(emulate: Callable[..., Result], tmp_path: Path) -> None:
     source = tmp_path / "ours"
     source.mkdir()

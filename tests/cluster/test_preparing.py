@@ -53,6 +53,7 @@ def test_the_data_host_prepares_and_the_training_waits(make_job, write_script, p
     assert "preparing: " in job.log("algo-1")
 
 
+@pytest.mark.slow
 def test_without_data_hosts_the_training_host_prepares(make_job, write_script, prepare, tmp_path):
     job = make_job({"dnn_group": ["algo-1"]})
     start(job, "algo-1", write_script(READ), "--prepare", f"{prepare} {tmp_path}/made", tmp_path / "made")

@@ -252,6 +252,7 @@ def test_narrowed_values_come_back_as_float32(one_worker, monkeypatch, kind, dty
             np.testing.assert_allclose(x.numpy(), y.numpy(), rtol=tolerance)
 
 
+@pytest.mark.slow
 def test_chunks_of_two_data_hosts_over_two_ranks(make_job, write_script, tmp_path):
     """Worker processes that `launch` started, and Horovod's ranks."""
     script = write_script("""

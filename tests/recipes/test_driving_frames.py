@@ -73,6 +73,7 @@ def test_what_the_net_should_say_is_what_detect_reads(driving):
     assert float(driving.detector.mean_iou(boxes[1:], perfect[1:])) == 0
 
 
+@pytest.mark.slow
 def test_the_detector_learns(driving, frames):
     tf.keras.utils.set_random_seed(1)
     dataset = driving.dataset.make_dataset(str(frames / "train"), 8, size=SIZE, seed=1).map(driving.train.dense)
