@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from hetero_tfdata.errors import ConfigurationError
 from hetero_tfdata.plan.profile import Profile, StageCost
-from hetero_tfdata.service.chunks import BATCHING, Passage, batch_rows
+from hetero_tfdata.service.chunks import BATCHING, Passage, batch_rows, has_batches
 from hetero_tfdata.service.cpus import usable_cpus
 from hetero_tfdata.service.preflight.graph import Graph
 from hetero_tfdata.service.rows import rows_of
@@ -115,7 +115,7 @@ class _Counted:
     @property
     def is_batched(self) -> bool:
         """Whether Python's own time for an element is small beside the element's."""
-        return batch_rows(self.dataset) is not None if self.per_element is None else self.per_element > 1
+        return has_batches(self.dataset) if self.per_element is None else self.per_element > 1
 
     def below(self, part: tf.data.Dataset) -> _Counted:
         """One of its stages: where batch() stands between, an element of that is a part of one of this."""
@@ -210,7 +210,7 @@ def _counting_one_ms() -> float:
 
 def _wire_bytes(dataset: tf.data.Dataset, samples_per_element: int | None) -> tuple[float, float]:
     """Bytes a sample of some elements, as distribute() hands them on, and those of them that are float32."""
-    in_batches = batch_rows(dataset) is not None
+    in_batches = has_batches(dataset)
     size = floats = rows = 0
     for element in Passage.plan(dataset, Wire()).pack(dataset).take(8):
         for part in tf.nest.flatten(element, expand_composites=True):

@@ -17,7 +17,7 @@ from hetero_tfdata.service.wire import Wire
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["BATCHING", "Passage", "batch_rows", "chunk_rows"]
+__all__ = ["BATCHING", "Passage", "batch_rows", "chunk_rows", "has_batches"]
 
 # Chunks have to be joined, which is one more copy of everything on the trainer. What they save is memory that is taken from
 # the system and given back for every batch: glibc does that from 32 MB on. Stock uint8 photographs without compression against
@@ -156,6 +156,20 @@ def batch_rows(dataset: tf.data.Dataset) -> int | None:
     if rows is None or not all(_keeps_rows(one, rows) for one in maps):
         return None
     return rows
+
+
+def has_batches(dataset: tf.data.Dataset) -> bool:
+    """Whether the elements are batches that batch() made, whatever functions have made of their rows since."""
+    import tensorflow as tf
+
+    if any(getattr(spec, "shape", tf.TensorShape(None)).rank == 0 for spec in tf.nest.flatten(dataset.element_spec)):
+        return False
+    while type(dataset).__name__ not in BATCHING:
+        is_map = type(dataset).__name__ in ("_MapDataset", "_ParallelMapDataset")
+        if not (is_map or _passes_batches_on(dataset)):
+            return False
+        dataset = dataset._inputs()[0]
+    return True
 
 
 # The attribute that holds the size, by the class of the step (TensorFlow 2.12 to 2.21).

@@ -12,6 +12,7 @@ from hetero_tfdata.cli import main
 from hetero_tfdata.errors import ConfigurationError
 from hetero_tfdata.plan.measure import _Counted, measure, measure_step
 from hetero_tfdata.plan.profile import Profile
+from hetero_tfdata.service.chunks import batch_rows, has_batches
 
 GRAPHS = """
 import tensorflow as tf
@@ -103,15 +104,24 @@ def test_ragged_batches_weigh_what_is_in_them():
     assert profile.wire_bytes_per_sample == pytest.approx(1.5 * 8 + 9 * 8 / 8)
 
 
+def test_batches_whose_size_their_functions_hide_are_counted_by_their_rows():
+    ragged = tf.data.Dataset.range(64).map(lambda i: (tf.zeros([8], tf.uint8), tf.range(i % 2 + 1))).ragged_batch(4)
+    hidden = ragged.map(lambda images, boxes: (images, boxes * 2)).prefetch(1)
+    assert batch_rows(hidden) is None
+    assert measure(hidden, "hidden", seconds=1.0, log=lambda line: None).wire_bytes_per_sample == pytest.approx(8 + 12 + 10)
+    assert not has_batches(tf.data.Dataset.range(64).batch(8).map(tf.reduce_sum))
+
+
 def test_batches_that_a_function_makes_count_as_many_as_they_are_said_to():
     def batch(seed):
         return tf.zeros([16, 8], tf.uint8), tf.range(16) + tf.cast(tf.reduce_sum(seed), tf.int32)
 
-    made, lines = tf.data.Dataset.range(64).batch(2).map(batch), []
-    unsaid = measure(made, "made", seconds=1.0, log=lines.append)
+    lines = []
+    unsaid = measure(tf.data.Dataset.range(64).map(batch), "made", seconds=1.0, log=lines.append)
     assert [line for line in lines if "say --samples-per-element 16" in line]
     assert unsaid.wire_bytes_per_sample == 16 * 12
     lines.clear()
+    made = tf.data.Dataset.range(64).batch(2).map(batch)
     said = measure(made, "made", seconds=1.0, samples_per_element=16, log=lines.append)
     assert not [line for line in lines if "--samples-per-element" in line]
     assert said.wire_bytes_per_sample == 12
