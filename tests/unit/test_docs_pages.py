@@ -97,7 +97,7 @@ def test_each_make_target_exists():
 
 def test_each_named_file_exists():
     for page in WRITTEN:
-        for path in re.findall(r"`((?:recipes|tests|benchmarks)/[\w./]+)", page.read_text()):
+        for path in re.findall(r"`((?:recipes|tests|benchmarks)/[\w./-]+)", page.read_text()):
             assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
