@@ -74,7 +74,9 @@ def test_no_open_mpi(clone, tmp_path):
 
 
 def test_requirements_have_hashes_and_no_addresses():
-    for path in [path for pattern in ("*.txt", "toolkit/*.txt") for path in (ROOT / "requirements").glob(pattern)]:
+    for path in [
+        path for pattern in ("*.txt", "toolkit/*.txt", "matrix/*.txt") for path in (ROOT / "requirements").glob(pattern)
+    ]:
         text = path.read_text()
         assert "://" not in text, f"{path.name} records an address"
         if path.name != "overrides.txt":
