@@ -67,7 +67,7 @@ gallery: setup ## draw every augmentation at three strengths: benchmarks/gallery
 	@$(bin)/python benchmarks/gallery.py
 
 notebook: setup ## run recipes/walkthrough.ipynb from top to bottom; its outputs are kept in it
-	@cd recipes && PATH="$(CURDIR)/$(bin):$$PATH" ../$(bin)/jupyter-execute --inplace walkthrough.ipynb
+	@$(bin)/python docs/run_notebook.py
 
 docs: setup ## write docs/api.md from the docstrings
 	@$(bin)/python docs/make_api.py
