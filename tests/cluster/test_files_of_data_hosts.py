@@ -76,6 +76,7 @@ def read_seen(folder: Path, ranks: int) -> list[tuple[str, str, int]]:
 
 def test_two_data_hosts_give_each_record_once(make_job, write_script, tmp_path):
     """To two ranks, of which one compares the hosts and the other believes a worker."""
+    pytest.importorskip("horovod.tensorflow")
     script = write_script(SEE)
     job = make_job({"data_group": ["algo-1", "algo-3"], "dnn_group": ["algo-2"]}, distribution=["dnn_group"])
     for host in ("algo-1", "algo-3"):

@@ -5,17 +5,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import tensorflow as tf
 
 from hetero_tfdata.train.horovod import weights_fingerprint
 from support import clean_environment
 
+pytest.importorskip("horovod.tensorflow")
+
 SCRIPT = """
 import tensorflow as tf
 from hetero_tfdata.errors import JobError
 from hetero_tfdata.train import horovod
-
-pytest.importorskip("horovod")
 
 hvd = horovod.init()
 tf.keras.utils.set_random_seed(hvd.rank())

@@ -15,14 +15,14 @@ from hetero_tfdata.errors import ConfigurationError, DatasetError
 from hetero_tfdata.train import ranks
 from support import clean_environment
 
+pytest.importorskip("horovod.tensorflow")
+
 # Of one stream of 60 rows rank 0 gets five batches of 8 and one of 4, rank 1 two of 8, and in the last part rank 1 gets none.
 SCRIPT = """
 import json
 import numpy as np
 import tensorflow as tf
 from hetero_tfdata.train import horovod, ranks
-
-pytest.importorskip("horovod")
 
 hvd = horovod.init()
 rank = hvd.rank()
