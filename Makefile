@@ -5,7 +5,7 @@ PYTHON ?=
 bin := .venv/bin
 demo_data := .cache/photographs
 
-.PHONY: help setup demo test test-faults test-slow test-large test-peers test-toolkit test-matrix setup-toolkit check lint types layers bench gallery docs soak lock clean
+.PHONY: help setup demo test test-faults test-slow test-large test-peers test-toolkit test-matrix setup-toolkit check lint types layers bench gallery notebook docs soak lock clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
@@ -44,7 +44,7 @@ test-toolkit: setup-toolkit ## emulate --toolkit with mpirun and sshd, sagemaker
 	@.cache/toolkit/5/bin/python -m pytest -m toolkit tests/toolkit
 	@.cache/toolkit/4.9/bin/python -m pytest -m "toolkit or not toolkit" tests/toolkit tests/cluster/test_toolkit.py
 
-test-matrix: setup ## the tests of the augmentations on TensorFlow 2.12, 2.15 and the newest, each in its own environment
+test-matrix: setup ## the tests with the built wheel on TensorFlow 2.12, 2.15 and the newest, each in an environment of its own
 	@$(bin)/python tests/matrix.py
 
 check: lint types layers test ## lint, types, layers, tests
@@ -66,15 +66,20 @@ bench-%: setup
 gallery: setup ## draw every augmentation at three strengths: benchmarks/gallery.png
 	@$(bin)/python benchmarks/gallery.py
 
+notebook: setup ## run recipes/walkthrough.ipynb from top to bottom; its outputs are kept in it
+	@$(bin)/python docs/run_notebook.py
+
 docs: setup ## write docs/api.md from the docstrings
 	@$(bin)/python docs/make_api.py
 
 soak: setup ## half an hour of faults on an emulated cluster: nothing hangs, comes twice or grows
 	@$(bin)/python benchmarks/soak.py
 
-lock: setup ## write requirements/dev.txt and requirements/toolkit/*.txt anew from their .in
+lock: setup ## write requirements/dev.txt, toolkit/*.txt and matrix/*.txt anew from their .in
 	@cd requirements && ../$(bin)/uv pip compile dev.in --override overrides.txt --universal --python-version 3.10 \
 	  --generate-hashes --no-emit-package horovod --no-header -q -o dev.txt
+	@cd requirements/matrix && for one in tf2.12:3.10 newest:3.12; do ../../$(bin)/uv pip compile $${one%:*}.in \
+	  --python-version $${one#*:} --generate-hashes --no-emit-package horovod --no-header -q -o $${one%:*}.txt; done
 	@cd requirements/toolkit && for name in 5 4.9; do ../../$(bin)/uv pip compile $$name.in --universal --python-version 3.10 \
 	  --generate-hashes --no-header -q -o $$name.txt; done
 

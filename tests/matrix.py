@@ -1,12 +1,14 @@
-"""Runs the tests of the augmentations beside other TensorFlows: `make test-matrix`.
+"""Runs the tests beside other TensorFlows: `make test-matrix`.
 
-Each environment is made once under .cache/matrix and used again until its requirements change; the default one is .venv.
+Each environment is made once under .cache/matrix and used again until its requirements change. In it the package is the built
+wheel, and the tests run in a copy of the checkout that lacks the package, so that nothing but the wheel can be imported. What
+an environment has no library for (Horovod, TensorFlow Addons) is skipped there, with the reason.
+
 Names of environments choose some of them; all other arguments go to pytest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,26 +20,32 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".cache" / "matrix"
-SUITE = (*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/unit/test_augment_*.py")), "tests/conformance")
+_LEFT_OUT = ("hetero_tfdata", "out", "build", "dist")
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Attributes: name, of the requirements too; python, its version, empty: the interpreter that runs this."""
+    """Attributes: name; python, its version; requirements, a file of the folder of that name; has_horovod."""
 
     name: str
-    python: str = ""
-
-    @property
-    def requirements(self) -> Path:
-        return ROOT / "requirements" / "matrix" / f"{self.name}.txt"
+    python: str
+    requirements: str
+    has_horovod: bool = True
 
     @property
     def interpreter(self) -> Path:
-        return FOLDER / self.name / "bin" / "python" if self.python else Path(sys.executable)
+        return FOLDER / self.name / "bin" / "python"
+
+    @property
+    def requirements_file(self) -> Path:
+        return ROOT / "requirements" / self.requirements
 
 
-ENVIRONMENTS = (Environment("tf2.12", "3.10"), Environment("default"), Environment("newest", "3.12"))
+ENVIRONMENTS = (
+    Environment("tf2.12", "3.10", "matrix/tf2.12.txt"),
+    Environment("default", "", "dev.txt"),
+    Environment("newest", "3.12", "matrix/newest.txt", has_horovod=False),
+)
 
 
 class MatrixError(Exception):
@@ -45,7 +53,9 @@ class MatrixError(Exception):
 
 
 def find_python(version: str) -> str:
-    """An interpreter of that version; PYTHON_3_10 and so on name one."""
+    """An interpreter of that version; PYTHON_3_10 and so on name one. No version: that of .venv."""
+    if not version:
+        return sys._base_executable
     variable = f"PYTHON_{version.replace('.', '_')}"
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     named = [os.environ[variable]] if variable in os.environ else [f"python{version}", *pyenv.glob(f"{version}.*/bin/python")]
@@ -58,39 +68,27 @@ def find_python(version: str) -> str:
 
 
 def make(environment: Environment, python: str) -> None:
-    """Makes the environment unless it is there with the same requirements."""
-    marker = FOLDER / environment.name / ".installed"
-    digest = hashlib.sha256(environment.requirements.read_bytes()).hexdigest()
-    if marker.exists() and marker.read_text() == digest and environment.interpreter.exists():
-        return
-    uv = Path(sys.executable).with_name("uv")
-    if not uv.exists():
-        raise MatrixError(f"expected {uv}, found none; run make setup")
-    print(f"matrix: making .cache/matrix/{environment.name} with Python {environment.python}", flush=True)
-    folder = str(FOLDER / environment.name)
-    commands = (
-        [uv, "venv", "-q", "--clear", "--python", python, folder],
-        [
-            uv,
-            "pip",
-            "install",
-            "-q",
-            "--compile-bytecode",
-            "--no-deps",
-            "--python",
-            environment.interpreter,
-            "-r",
-            environment.requirements,
-        ],
-    )
-    for command in commands:
-        if subprocess.run(command).returncode != 0:
-            raise MatrixError(f"{environment.name}: {' '.join(map(str, command[1:3]))} failed; its messages stand above")
-    marker.write_text(digest)
+    """Makes the environment unless it is there with the same requirements, and installs the package's wheel."""
+    command = [ROOT / "requirements/matrix/install.sh", environment.name, python, environment.requirements_file]
+    if subprocess.run([*command, *(["horovod"] if environment.has_horovod else [])]).returncode != 0:
+        raise MatrixError(f"{environment.name} could not be made; the messages stand above")
+
+
+def copied(environment: Environment) -> Path:
+    """A copy of the checkout without the package and without what is hidden or was made."""
+    tree = FOLDER / environment.name / "checkout"
+    shutil.rmtree(tree, ignore_errors=True)
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        made = _LEFT_OUT if folder == str(ROOT) else ()
+        return {name for name in names if name[0] == "." or name == "__pycache__" or name in made}
+
+    shutil.copytree(ROOT, tree, ignore=left_out, symlinks=True)
+    return tree
 
 
 def versions(environment: Environment) -> dict[str, str]:
-    """TensorFlow, Python and TensorFlow Addons of an environment."""
+    """TensorFlow, Python, TensorFlow Addons and Horovod of an environment."""
     script = """
 import json, platform
 from importlib.metadata import PackageNotFoundError, version
@@ -102,20 +100,22 @@ def find(*names):
             pass
     return "none"
 found = {"TF": find("tensorflow-cpu", "tensorflow"), "Python": platform.python_version(), "TFA": find("tensorflow-addons")}
+found["Horovod"] = find("horovod")
 print(json.dumps(found))
 """
     return json.loads(subprocess.run([environment.interpreter, "-c", script], capture_output=True, check=True).stdout)
 
 
 def run(environment: Environment, arguments: list[str]) -> dict[str, int]:
-    """The suite's counts."""
+    """The suite's counts; arguments go to pytest."""
     report = FOLDER / f"{environment.name}.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    command = [environment.interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    # the package is installed in .venv only
-    environ = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": str(ROOT)}
-    code = subprocess.run([*command, *SUITE, *arguments], cwd=ROOT, env=environ).returncode
+    command = [environment.interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "-n", "2"]
+    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    # the commands that tests start by name are this environment's
+    environ["PATH"] = f"{environment.interpreter.parent}{os.pathsep}{environ.get('PATH', os.defpath)}"
+    code = subprocess.run([*command, "--dist", "loadgroup", *arguments], cwd=copied(environment), env=environ).returncode
     return counts(report, code)
 
 
@@ -134,10 +134,9 @@ def main(arguments: list[str]) -> int:
     names = [environment.name for environment in ENVIRONMENTS]
     chosen = [one for one in ENVIRONMENTS if one.name in arguments] or list(ENVIRONMENTS)
     try:
-        pythons = {one.name: find_python(one.python) for one in chosen if one.python}
+        pythons = {one.name: find_python(one.python) for one in chosen}
         for one in chosen:
-            if one.python:
-                make(one, pythons[one.name])
+            make(one, pythons[one.name])
     except MatrixError as error:
         print(f"matrix: {error}", file=sys.stderr)
         return 2

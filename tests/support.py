@@ -178,6 +178,20 @@ def children_of(pid: int) -> dict[int, list[str]]:
     return found
 
 
+def addons_library() -> Path:
+    """A library of operations, of TensorFlow Addons; skips without them, and where it is of another TensorFlow (0.22's is of
+    2.13, and 2.12 can't load it)."""
+    import pytest
+
+    addons, tf = pytest.importorskip("tensorflow_addons"), pytest.importorskip("tensorflow")
+    library = Path(addons.__file__).parent / "custom_ops" / "text" / "_parse_time_op.so"
+    try:
+        tf.load_op_library(str(library))
+    except tf.errors.NotFoundError as error:
+        pytest.skip(f"TensorFlow Addons' libraries are of another TensorFlow: {str(error)[:100]}")
+    return library
+
+
 def wait_for(condition, timeout_s: float, what: str):
     """The condition's first true value."""
     deadline = time.monotonic() + timeout_s

@@ -34,6 +34,9 @@ with open(os.path.join(base, "output", "data", f"told-{rank}.json"), "w") as fil
 OF_TRAIN = {
     "TF2_BEHAVIOR": "set by importing TensorFlow, which `train` does to learn the names of its exceptions",
     "TPU_ML_PLATFORM": "the same",
+    "TPU_ML_PLATFORM_VERSION": "the same, of the newest TensorFlow",
+    "ENABLE_RUNTIME_UPTIME_TELEMETRY": "the same",
+    "HDF5_PLUGIN_PATH": "the same",
     "OMPI_MCA_mpi_yield_when_idle": "ours for the toolkit's hosts, which share this machine's CPUs",
     "HOME": "with mpirun the home that ssh knows, root's; else what it is for whoever starts the emulator",
     "USER": "of whoever starts the emulator; ssh must not ask for it on hosts that have root alone",

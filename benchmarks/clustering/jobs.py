@@ -38,8 +38,8 @@ def measure(
     local_workers: int = 1,
     has_limits: bool = True,
 ) -> dict[str, Any]:
-    """Runs the case: steps.json of job/train.py, and to each phase `cpu_of_quota`: the part of
-    their cores that each group's hosts used.
+    """Runs the case: steps.json of job/train.py, and to each phase `cpu_of_quota`: the part of their cores that each group's
+    hosts used, and `cpu_ms`: the CPU time of all hosts in a step.
 
     Args:
         workload: the machine's types and the scale.
@@ -88,8 +88,10 @@ def measure(
     }
     for phase in report["phases"]:
         shares: dict[str, list[float]] = {}
+        phase["cpu_ms"] = 0.0
         for host in result.hosts:
             used = result.timeline.cpu_s(host.name, phase["began"], phase["ended"]) / (phase["ended"] - phase["began"])
+            phase["cpu_ms"] += used * phase["step_ms"]
             shares.setdefault(host.group, []).append(used / cores[host.instance_type])
         phase["cpu_of_quota"] = {group: fmean(each) for group, each in shares.items()}
     return report

@@ -88,8 +88,9 @@ def render(profile: Any, output: Path) -> str:
     machine = profile.machine
     lines += [
         "",
-        f"{profile.cpu_ms_per_sample:.4g} vCPU-ms a sample, {profile.wire_bytes_per_sample:,.0f} bytes on the wire, "
-        f"{profile.memory_mib:,.0f} MiB; {profile.samples_per_s:,.0f} samples/s with {profile.cpus_busy:.0%} of "
+        f"{profile.cpu_ms_per_sample:.4g} vCPU-ms a sample (CPU time, and what the graph leaves idle at full speed), "
+        f"{profile.wire_bytes_per_sample:,.0f} bytes on the wire, {profile.memory_mib:,.0f} MiB; "
+        f"{profile.samples_per_s:,.0f} samples/s with {profile.cpus_busy:.0%} of "
         f"{machine['cpus']} CPUs ({machine['cpu']})",
         f"Most of it is {most.stage}: {most.share:.0%}",
     ]

@@ -1,8 +1,9 @@
 """What an input graph costs, measured by running it: CPU time a sample, of each stage; bytes a sample on the wire; memory.
 
 The graph runs here as a worker runs it, with its own parallelism, repeated if it ends. After a warm-up the process's CPU time
-is divided by the samples that came. A stage's cost is that of the graph up to it less that of the graph up to the stage before
-it, so all runs are short, and one after the other.
+is divided by the samples that came, and by the part of the CPUs that was busy: what a graph leaves idle although samples are
+wanted as fast as they come is lost on the training host as it is here. A stage's cost is that of the graph up to it less that
+of the graph up to the stage before it, so all runs are short, and one after the other.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from hetero_tfdata.errors import ConfigurationError
-from hetero_tfdata.plan.profile import Profile, StageCost
+from hetero_tfdata.plan.profile import LEAST_BUSY, Profile, StageCost
 from hetero_tfdata.service.chunks import BATCHING, Passage, batch_rows, has_batches
-from hetero_tfdata.service.cpus import usable_cpus
+from hetero_tfdata.service.cpus import cpu_quota, usable_cpus
 from hetero_tfdata.service.preflight.graph import Graph
 from hetero_tfdata.service.rows import rows_of
 from hetero_tfdata.service.wire import Wire
@@ -48,6 +49,7 @@ def measure(
     name: str,
     *,
     seconds: float = 8.0,
+    stage_seconds: float | None = None,
     samples_per_element: int | None = None,
     log: Callable[[str], object] = print,
 ) -> Profile:
@@ -56,7 +58,8 @@ def measure(
     Args:
         dataset: batches or single samples.
         name: what to call it in the profile.
-        seconds: for the whole graph; each stage takes a quarter of it.
+        seconds: for the whole graph.
+        stage_seconds: for each stage; None: a quarter of `seconds`.
         samples_per_element: what an element counts; None: the rows of a batch that batch() made, else 1.
         log: takes a line for each thing that is measured.
 
@@ -73,11 +76,13 @@ def measure(
             f"batches, say --samples-per-element {rows}"
         )
     cpu_ms, rate, busy = _cost(counted, seconds)
+    vcpu_ms = cpu_ms / min(1.0, max(LEAST_BUSY, busy))
     memory = max(0.0, _peak_mib() - before)
     wire, floats = _wire_bytes(dataset, samples_per_element)
-    stages = _stages(counted, cpu_ms, seconds / 4, log)
+    stages = _stages(counted, cpu_ms, stage_seconds or seconds / 4, log)
+    stages = tuple(replace(one, cpu_ms_per_sample=one.share * vcpu_ms) for one in stages)
     return Profile(
-        name, fingerprint(dataset), cpu_ms, busy, wire, rate, memory, stages, _machine(), float32_bytes_per_sample=floats
+        name, fingerprint(dataset), vcpu_ms, busy, wire, rate, memory, stages, _machine(), float32_bytes_per_sample=floats
     )
 
 
@@ -154,7 +159,7 @@ def _cost(counted: _Counted, seconds: float) -> tuple[float, float, float]:
     while time.monotonic() < began + seconds * (1 - _WARM_UP_SHARE):
         samples += _next(counts)
     wall_s, used_s = time.monotonic() - began, _cpu_s() - cpu_s
-    return used_s / samples * 1e3, samples / wall_s, used_s / wall_s / usable_cpus()
+    return used_s / samples * 1e3, samples / wall_s, used_s / wall_s / cpu_quota()
 
 
 def _next(counts: Iterator[tf.Tensor]) -> float:

@@ -7,14 +7,19 @@ import os
 import threading
 import time
 
-__all__ = ["cpu_seconds", "idle_cpus", "usable_cpus"]
+__all__ = ["cpu_quota", "cpu_seconds", "idle_cpus", "usable_cpus"]
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may really use: its affinity mask, cut by the cgroup's quota; at least 1."""
-    cpus = len(os.sched_getaffinity(0))
+    """CPUs that this process may really use, whole ones; at least 1."""
+    return max(1, round(cpu_quota()))
+
+
+def cpu_quota() -> float:
+    """CPU seconds a second that this process may use: its affinity mask, cut by the cgroup's quota, which may be below 1."""
+    cpus = float(len(os.sched_getaffinity(0)))
     for quota_file, period_file in (
         ("/sys/fs/cgroup/cpu.max", None),
         ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
@@ -26,9 +31,9 @@ def usable_cpus() -> int:
                 with open(period_file) as file:
                     words += file.read().split()
             if words[0] not in ("max", "-1"):
-                cpus = min(cpus, round(int(words[0]) / int(words[1])))
+                cpus = min(cpus, int(words[0]) / int(words[1]))
             break
-    return max(1, cpus)
+    return cpus
 
 
 def cpu_seconds(pid: int) -> float | None:

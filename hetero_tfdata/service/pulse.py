@@ -27,7 +27,7 @@ import tensorflow as tf
 from tensorflow.python.data.experimental.ops import testing
 from tensorflow.python.data.ops import map_op
 
-from hetero_tfdata.service.rows import rows_of
+from hetero_tfdata.service.rows import anew, rows_of
 
 __all__ = ["BEAT_S", "Pass", "Pulse"]
 
@@ -90,7 +90,7 @@ class Pulse:
         def got(number: tf.Tensor, *element: Any) -> Any:
             rows = [" ", tf.strings.as_string(rows_of(element[0]))] if self._in_batches else []
             with tf.control_dependencies([self._record("g", number, *rows)]):
-                return tf.nest.map_structure(tf.identity, element[0], expand_composites=True)
+                return anew(element[0])
 
         nothing = dataset.take(0)
 

@@ -14,7 +14,7 @@ from hetero_tfdata.service.chunks import BATCHING, batch_rows
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["Extent", "rows_of"]
+__all__ = ["Extent", "anew", "rows_of"]
 
 # By the class of the step (TensorFlow 2.12 to 2.21), without a "_" that some versions put before it.
 _SOURCES = {"RangeDataset", "TensorDataset", "TensorSliceDataset"}
@@ -71,6 +71,18 @@ def rows_of(element: Any) -> tf.Tensor:
     if isinstance(first, tf.RaggedTensor):
         return tf.cast(first.nrows(), tf.int64)
     return tf.shape(first, tf.int64)[0]
+
+
+def anew(element: Any) -> Any:
+    """The same element from operations of its own, for those that are to run before it; with its static shapes."""
+    import tensorflow as tf
+
+    def again(part: Any) -> Any:
+        if isinstance(part, tf.SparseTensor):  # up to TF 2.12 a new dense_shape has no static shape
+            return tf.SparseTensor(tf.identity(part.indices), tf.identity(part.values), part.dense_shape)
+        return tf.nest.map_structure(tf.identity, part, expand_composites=True)
+
+    return tf.nest.map_structure(again, element)
 
 
 def _is_countable(dataset: tf.data.Dataset) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["CLASSES", "GRAPHS", "make_dataset"]
+__all__ = ["CLASSES", "GRAPHS", "make_dataset", "ours", "published"]
 
 CLASSES = 10
 _IMAGES, _BUFFER = 32_000, 10_000
@@ -30,6 +30,16 @@ def make_dataset(graph: str, batch_size: int, *, images: int = _IMAGES, seed: in
 
         return presets.cifar_heavy(dataset, batch_size, seed=seed)
     return dataset.map(_published(), num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True).prefetch(2)
+
+
+def published() -> tf.data.Dataset:
+    """A rank's batches as published, for `hetero-tfdata measure dataset:published`."""
+    return make_dataset("published", 1024)
+
+
+def ours() -> tf.data.Dataset:
+    """The same job's batches with batch-wise operations, for `hetero-tfdata measure dataset:ours`."""
+    return make_dataset("ours", 1024)
 
 
 def _published():

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from support import addons_library
+
 HOROVODRUN = str(Path(sys.executable).with_name("horovodrun"))
 GROUPS = {"data_group": ["algo-1", "algo-3"], "dnn_group": ["algo-2"]}
 
@@ -29,8 +31,7 @@ def sorted_rows(batches):
 def write_library() -> Callable[[Path, str], None]:
     """Writes modules of operations that no server loads by itself: a library of TensorFlow Addons, which servers do load,
     whose operations get another name of six letters."""
-    addons = pytest.importorskip("tensorflow_addons")
-    library = (Path(addons.__file__).parent / "custom_ops" / "text" / "_parse_time_op.so").read_bytes()
+    library = addons_library().read_bytes()
 
     def write(module: Path, name: str) -> None:
         module.parent.mkdir(exist_ok=True)

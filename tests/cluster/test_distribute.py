@@ -82,6 +82,7 @@ def test_one_process_gets_the_very_same_dataset():
 
 def test_two_ranks_without_data_hosts_share_one_stream(see):
     """horovodrun alone: no SageMaker, no launcher; the first rank serves."""
+    pytest.importorskip("horovod")
     script, folder = see
     done = subprocess.run(
         [HOROVODRUN, "--gloo", "-np", "2", "-H", "localhost:2", sys.executable, str(script), str(folder)],
@@ -111,6 +112,7 @@ def test_homogeneous_job_of_two_hosts_shares_one_stream(see, make_job):
 
 def test_heterogeneous_job_of_two_ranks(see, make_job):
     """Two data hosts and horovodrun's two ranks below the same entry point."""
+    pytest.importorskip("horovod")
     script, folder = see
     job = make_job({"data_group": ["algo-1", "algo-3"], "dnn_group": ["algo-2"]}, distribution=["dnn_group"])
     launch = [sys.executable, "-m", "hetero_tfdata", "launch", str(script), str(folder)]

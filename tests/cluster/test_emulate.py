@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def log(result: Result, host: str) -> str:
 
 
 def test_data_hosts_and_ranks_run_to_their_end(emulate: Callable[..., Result], tmp_path: Path) -> None:
+    pytest.importorskip("horovod")
     script = """
 ompi = {name: value for name, value in os.environ.items() if name.startswith("OMPI_")}
 write(f"seen-{rank}.json", {"ompi": ompi, "cwd": os.getcwd(), "arguments": sys.argv[1:], "path": sys.path})
@@ -151,6 +153,7 @@ elif rank is None:
 
 def test_the_variables_are_the_toolkits(emulate: Callable[..., Result], tmp_path: Path, isolation: str) -> None:
     """Our stand-in's variables against sagemaker-training's own, in the process that sees both."""
+    pytest.importorskip("horovod")
     pytest.importorskip("sagemaker_training")
     script = """
 ours = dict(os.environ)
@@ -192,6 +195,8 @@ write(f"seen-{rank}.json", {"ours": ours, "theirs": theirs.to_env_vars(), "argum
             assert ours_env.pop("channel_input_dirs") != theirs_env.pop("channel_input_dirs")
         else:
             assert ours["SM_CHANNEL_VAL-2"] == "/opt/ml/input/data/val-2"
+        if int(metadata.version("sagemaker-training").split(".")[0]) < 5:
+            assert ours_env.pop("topology") == [], "of 5.x"
         assert {name: value for name, value in ours.items() if name.startswith("SM_")} == theirs
         assert ours_env == theirs_env
 
@@ -227,6 +232,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_failed_rank_ends_the_ranks_but_no_data_host(emulate: Callable[..., Result], tmp_path: Path) -> None:
+    pytest.importorskip("horovod")
     script = """
 if rank is None:
     time.sleep(4)
@@ -363,6 +369,7 @@ def short_tmp() -> Iterator[Path]:
 @pytest.fixture
 def endless(tmp_path: Path, short_tmp: Path) -> Iterator[subprocess.Popen[str]]:
     """`hetero-tfdata emulate` with a job of a data host and 2 training hosts x 1 rank that never ends."""
+    pytest.importorskip("horovod")
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "train.py").write_text(PREAMBLE + ENDLESS)
     command = [sys.executable, "-m", "hetero_tfdata", "emulate", "--group", "data_group=ml.c5.18xlarge:1"]

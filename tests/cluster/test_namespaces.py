@@ -201,19 +201,19 @@ with open(os.path.join(os.environ["SM_OUTPUT_DATA_DIR"], "limits.json"), "w") as
         first_line(f"{groups}/cpu.max", f"{groups}/cpu/cpu.cfs_quota_us", f"{groups}/cpu,cpuacct/cpu.cfs_quota_us")[0],
         first_line(f"{groups}/memory.max", f"{groups}/memory/memory.limit_in_bytes")[0],
     ], file)
-from hetero_tfdata.service.cpus import usable_cpus
-print("usable CPUs:", usable_cpus())
+from hetero_tfdata.service.cpus import cpu_quota, usable_cpus
+print("usable CPUs:", usable_cpus(), "quota:", cpu_quota())
 """
 
 
 @pytest.mark.usefixtures("limited")
 def test_the_scale_limits_cpus_and_memory_where_a_container_looks_for_it(emulate: Callable[..., Result]) -> None:
     stream = io.StringIO()
-    result = emulate(LIMITED, Group("cpus", "ml.c5.18xlarge", 1), scale=72, memory_gib=0.5, stream=stream)
+    result = emulate(LIMITED, Group("cpus", "ml.c5.18xlarge", 1), scale=96, memory_gib=0.5, stream=stream)
     assert codes(result) == [0]
-    assert output_data(result, "algo-1", "limits.json") == ["20000", str(1 << 29)]
-    assert "limits: ml.c5.18xlarge 1 core, 0.347 Gbit/s, 0.5 GiB" in stream.getvalue()
-    assert "usable CPUs: 1\n" in stream.getvalue()
+    assert output_data(result, "algo-1", "limits.json") == ["15000", str(1 << 29)]
+    assert "limits: ml.c5.18xlarge 0.75 cores, 0.26 Gbit/s, 0.5 GiB" in stream.getvalue()
+    assert "usable CPUs: 1 quota: 0.75\n" in stream.getvalue()
 
 
 @pytest.mark.usefixtures("limited")

@@ -17,6 +17,8 @@ import tensorflow as tf
 
 from support import clean_environment, wait_for
 
+pytest.importorskip("horovod")
+
 TINY = ("--model", "tiny", "--image-size", "32", "--batch-size", "16", "--warmup-epochs", "1")
 RANKS = (str(Path(sys.executable).with_name("horovodrun")), "--gloo", "-np", "2", "-H", "localhost:2")
 

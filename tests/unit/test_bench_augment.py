@@ -125,6 +125,7 @@ def test_comparisons_name_contenders_and_dali_can_be_left_out(bench):
 
 
 def test_the_published_deterministic_part_is_a_dilation_a_blur_and_a_scale(bench):
+    pytest.importorskip("tensorflow_addons")
     image = np.zeros([32, 32, 3], np.uint8)
     image[10, 20, 1] = 255
     result = bench.published.blurred_dilation(tf.constant(image)).numpy()
@@ -137,6 +138,7 @@ def test_the_published_deterministic_part_is_a_dilation_a_blur_and_a_scale(bench
 
 
 def test_the_references_transforms_keep_shape_and_dtype_and_change_the_image(bench):
+    pytest.importorskip("tensorflow_addons")
     image = tf.constant(np.random.default_rng(0).integers(20, 256, (24, 24, 3), dtype=np.uint8))
     transforms = bench.randaugment.transforms(0.9)
     assert len(transforms) == 14

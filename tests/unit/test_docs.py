@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from hetero_tfdata import cli
 from support import clean_environment
 
@@ -74,6 +76,8 @@ def test_the_shown_table_is_what_the_emulator_prints():
 
 def test_layers():
     """Each layer imports only what stands below it: the contract in pyproject.toml."""
+    if not (ROOT / "hetero_tfdata").exists():
+        pytest.skip("this is a copy of the checkout without the package")
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout

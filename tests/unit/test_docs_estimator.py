@@ -20,6 +20,8 @@ from hetero_tfdata.emulate.hosts import Host
 from hetero_tfdata.emulate.variables import Variables
 from hetero_tfdata.emulate.view import HostView
 
+pytest.importorskip("sagemaker")
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ACCOUNT = "123456789012"

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+import hetero_tfdata
 from hetero_tfdata import cli
 from hetero_tfdata.sagemaker import job_file, read
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = Path(hetero_tfdata.__file__).parent
 PAGES = sorted(ROOT.glob("docs/*.md"))
 WRITTEN = [page for page in PAGES if page.name != "api.md"]
 AWS = {"--training-job-name", "--namespace", "--dimensions", "--logdir"}  # of other programs
@@ -125,7 +127,7 @@ def test_the_shown_job_file_is_one_and_has_every_key(tmp_path):
 
 def test_each_code_of_the_preflight_is_explained():
     text = (ROOT / "docs/change-your-script.md").read_text()
-    rules = "".join(path.read_text() for path in ROOT.glob("hetero_tfdata/service/preflight/*.py"))
+    rules = "".join(path.read_text() for path in PACKAGE.glob("service/preflight/*.py"))
     known = set(re.findall(r'Finding\(\s*"([a-z-]+)"', rules))
     tables = re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE)
     shown = {span for cell in tables for span in spans(cell)} - {"repeat()", "steps_per_epoch=N", "distribute()"}
@@ -135,7 +137,7 @@ def test_each_code_of_the_preflight_is_explained():
 def test_each_shown_message_is_one_of_the_code():
     """… stands for a value: what is between is written so in some string."""
     strings = []
-    for path in ROOT.glob("hetero_tfdata/**/*.py"):
+    for path in PACKAGE.glob("**/*.py"):
         nodes = ast.walk(ast.parse(path.read_text()))
         strings += [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     said = "\n".join(strings)

@@ -80,6 +80,8 @@ def test_the_file_is_read_when_it_is_needed():
 
 def test_the_file_is_in_the_wheel(tmp_path):
     pytest.importorskip("hatchling")
+    if not (ROOT / "hetero_tfdata").exists():
+        pytest.skip("this is a copy of the checkout without the package")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

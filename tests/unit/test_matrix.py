@@ -43,13 +43,16 @@ def test_an_interpreter_of_another_version_is_none(monkeypatch):
 
 def test_requirements_are_exact_and_have_no_addresses():
     for environment in matrix.ENVIRONMENTS:
-        if environment.python:
-            text = environment.requirements.read_text()
-            assert "://" not in text
-            for line in text.splitlines():
-                assert line.startswith("#") or re.fullmatch(r"[a-z0-9-]+==[\w.]+", line), line
+        text = environment.requirements_file.read_text()
+        assert "://" not in text
+        assert re.search(r"^tensorflow-cpu==[\d.]+ \\\n    --hash=sha256:", text, re.MULTILINE)
+        assert "\nhorovod==" not in text, "it is built, for each TensorFlow"
 
 
-def test_the_suite_is_that_of_the_augmentations():
-    assert "tests/conformance" in matrix.SUITE
-    assert "tests/unit/test_augment_core.py" in matrix.SUITE
+def test_the_tests_run_where_the_package_is_not(monkeypatch, tmp_path):
+    """What they import is then the installed wheel, in the processes that they start as well."""
+    monkeypatch.setattr(matrix, "FOLDER", tmp_path)
+    tree = matrix.copied(matrix.ENVIRONMENTS[0])
+    assert {"tests", "recipes", "benchmarks", "docs", "pyproject.toml", "Makefile"} <= {path.name for path in tree.iterdir()}
+    assert not (tree / "hetero_tfdata").exists()
+    assert not [path for path in tree.rglob("*") if path.name == "__pycache__" or path.name == ".venv"]

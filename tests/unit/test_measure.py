@@ -11,7 +11,7 @@ import tensorflow as tf
 from hetero_tfdata.cli import main
 from hetero_tfdata.errors import ConfigurationError
 from hetero_tfdata.plan.measure import _Counted, measure, measure_step
-from hetero_tfdata.plan.profile import Profile
+from hetero_tfdata.plan.profile import Profile, StageCost
 from hetero_tfdata.service.chunks import batch_rows, has_batches
 
 GRAPHS = """
@@ -96,6 +96,16 @@ def test_single_samples_and_what_changes_their_number_are_measured_too():
     assert profile.stages[0].stage.startswith("up to flat_map(")
     assert profile.wire_bytes_per_sample == 4
     assert 0 < profile.cpus_busy <= 1.2
+
+
+def test_what_a_graph_leaves_idle_at_full_speed_counts_but_a_fifth_at_most(monkeypatch):
+    """So that plan's step without data hosts is the one that this machine would take."""
+    costs = iter([(3.0, 600.0, 0.9), (3.0, 600.0, 0.5), (3.0, 600.0, 1.05)])  # CPU-ms, samples a second, CPUs busy
+    monkeypatch.setattr("hetero_tfdata.plan.measure._cost", lambda *arguments: next(costs))
+    monkeypatch.setattr("hetero_tfdata.plan.measure._stages", lambda *arguments: (StageCost("map(f)", 3.0, 1.0),))
+    found = [measure(tf.data.Dataset.range(8).batch(4), "few", seconds=1.0, log=lambda line: None) for _ in range(3)]
+    assert [profile.cpu_ms_per_sample for profile in found] == pytest.approx([3.0 / 0.9, 3.0 / 0.8, 3.0])
+    assert [profile.stages[0].cpu_ms_per_sample for profile in found] == pytest.approx([3.0 / 0.9, 3.0 / 0.8, 3.0])
 
 
 def test_ragged_batches_weigh_what_is_in_them():

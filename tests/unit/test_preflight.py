@@ -18,8 +18,9 @@ from hetero_tfdata.launch.job import Job as LaunchedJob
 from hetero_tfdata.service import preflight
 from hetero_tfdata.service.preflight import Finding, Job, refusals
 from hetero_tfdata.service.preflight import memory as memory_rules
+from hetero_tfdata.service.preflight.meanings import _DIVIDES
 from hetero_tfdata.service.supervisor import usable_cpus, worker_count
-from support import clean_environment, free_blocks
+from support import addons_library, clean_environment, free_blocks
 
 tf = pytest.importorskip("tensorflow")
 Dataset = tf.data.Dataset
@@ -73,7 +74,11 @@ def _no_seed_of_another_test():
 
 @pytest.mark.parametrize("name", SILENT)
 def test_nothing_is_said_without_need(name):
-    assert found(SILENT[name](), workers=4, memory_bytes=10**9) == {}
+    said = found(SILENT[name](), workers=4, memory_bytes=10**9)
+    if name == "what everybody does" and tf.__version__.split(".")[:2] not in _DIVIDES:
+        assert list(said) == ["interleave-doubles"], "what this TensorFlow does with shuffle() before interleave()"
+        return
+    assert said == {}
 
 
 @pytest.mark.parametrize(
@@ -375,7 +380,7 @@ def test_what_launch_preloads_is_known_to_the_script(monkeypatch):
 
 
 def test_custom_operations_name_the_module_to_preload(monkeypatch):
-    pytest.importorskip("tensorflow_addons")
+    addons_library()
     from hetero_tfdata.service import custom_ops
 
     custom_ops.load("tensorflow_addons", print)
@@ -394,8 +399,7 @@ def test_custom_operations_name_the_module_to_preload(monkeypatch):
 
 
 def test_a_library_that_no_module_holds_has_to_move_into_one(tmp_path):
-    addons = pytest.importorskip("tensorflow_addons")
-    library = Path(addons.__file__).parent / "custom_ops" / "text" / "_parse_time_op.so"
+    library = addons_library()
     path = tmp_path / "held_by_nobody.so"
     path.write_bytes(library.read_bytes().replace(b"Addons>", b"Nobody>"))
     parse = tf.load_op_library(str(path)).nobody_parse_time
@@ -489,7 +493,7 @@ def test_check_as_json(module, capsys):
 
 
 def test_check_names_what_the_hosts_will_import(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("tensorflow_addons")
+    addons_library()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     name = f"hsv_{tmp_path.name}"

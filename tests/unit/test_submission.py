@@ -19,6 +19,8 @@ from hetero_tfdata.sagemaker import Group, Job
 from hetero_tfdata.sagemaker.following import Follower
 from hetero_tfdata.sagemaker.submission import Retries, is_capacity, submit
 
+pytest.importorskip("sagemaker")
+
 REGION, ROLE = "us-east-1", "arn:aws:iam::123456789012:role/training"
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 GROUPS = (Group("data_group", "ml.c5.18xlarge", 2), Group("dnn_group", "ml.p4d.24xlarge", 1))

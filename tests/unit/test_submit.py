@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from support import clean_environment
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(ROOT.glob("recipes/*/job*.toml"))
+needs_sdk = pytest.mark.skipif(find_spec("sagemaker") is None, reason="the SageMaker SDK is not installed")
 GOLDENS = Path(__file__).parent / "requests"
 GROUPS = (Group("data_group", "ml.c5.18xlarge", 2), Group("dnn_group", "ml.p4d.24xlarge", 1))
 
@@ -35,6 +37,7 @@ def named(file: Path) -> str:
     return file.parent.name + file.stem.removeprefix("job")
 
 
+@needs_sdk
 @pytest.mark.parametrize("file", RECIPES, ids=named)
 def test_the_request_of_a_recipe(file):
     request = settled(rendered(read(file)))
@@ -42,6 +45,7 @@ def test_the_request_of_a_recipe(file):
     assert request == json.loads(golden.read_text()), "as it was reviewed: hetero-tfdata submit --dry-run shows the new one"
 
 
+@needs_sdk
 def test_the_command_needs_no_account_and_prints_json_alone(tmp_path):
     environment = {name: value for name, value in clean_environment().items() if not name.startswith("AWS_")}
     environment |= {"HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
@@ -61,6 +65,7 @@ def source(tmp_path):
     return folder
 
 
+@needs_sdk
 def test_what_a_job_may_have_is_in_its_request(source):
     system = FileSystem("fs-0123456789abcdef0", "FSxLustre", "/mount/train")
     job = Job(
@@ -98,6 +103,7 @@ def test_what_a_job_may_have_is_in_its_request(source):
     assert rule["RuleParameters"] == {"rule_to_invoke": "ProfilerReport"}
 
 
+@needs_sdk
 def test_channels_of_some_groups(source):
     channels = {"train": Channel("s3://bucket/train", groups=["data_group"])}
     request = rendered(Job(source, GROUPS, distribution="dnn_group", channels=channels, has_token=False, has_metrics=False))
@@ -107,6 +113,7 @@ def test_channels_of_some_groups(source):
     assert "MetricDefinitions" not in request["AlgorithmSpecification"]
 
 
+@needs_sdk
 def test_a_homogeneous_job_has_no_groups(source):
     request = rendered(Job(source, GROUPS, distribution="dnn_group").homogeneous())
     assert "InstanceGroups" not in request["ResourceConfig"]
@@ -121,6 +128,7 @@ def test_the_role_and_the_report_are_in_the_python_too(source):
     compile(text, "notebook", "exec")
 
 
+@needs_sdk
 def test_the_python_asks_for_the_same(source, monkeypatch):
     """What --estimator prints makes the same request, but for the token."""
     job = Job(

@@ -15,6 +15,8 @@ import tensorflow as tf
 from hetero_tfdata.errors import JobError
 from hetero_tfdata.train import horovod
 
+pytest.importorskip("horovod")
+
 hvd = horovod.init()
 tf.keras.utils.set_random_seed(hvd.rank())
 model = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,)), tf.keras.layers.BatchNormalization()])

@@ -22,6 +22,8 @@ import numpy as np
 import tensorflow as tf
 from hetero_tfdata.train import horovod, ranks
 
+pytest.importorskip("horovod")
+
 hvd = horovod.init()
 rank = hvd.rank()
 rows = [range(0, 44), range(44, 60)][rank]

@@ -19,11 +19,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--graph", choices=GRAPHS, required=True)
     parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=40.0)
     options = parser.parse_args()
     folder = Path(os.environ["SM_OUTPUT_DATA_DIR"])
     folder.mkdir(parents=True, exist_ok=True)
-    measure(GRAPHS[options.graph](options.batch), options.graph, seconds=options.seconds).write(folder / "profile.json")
+    measure(GRAPHS[options.graph](options.batch), options.graph, seconds=options.seconds, stage_seconds=2.0).write(
+        folder / "profile.json"
+    )
 
 
 if __name__ == "__main__":
