@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from collections.abc import Mapping
 
 from hetero_tfdata.cli.functions import dataset_of
 from hetero_tfdata.errors import ConfigurationError, DatasetError
@@ -24,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers-per-host", type=int, default=1, metavar="N", help="those that share one host's memory (default: 1)")
     add("--processing-mode", choices=("dynamic", "off"), default="dynamic", help="as in distribute() (default: dynamic)")
     add("--preload", action="append", default=[], metavar="MODULE", help="as in launch: the workers load its operations")
+    add("--dataset-fn", action="store_true", help="as with distribute(dataset_fn=FUNCTION): workers call it for its functions")
     add("--strict", action="store_true", help="refuse what is otherwise a warning, as distribute(strict=True) does")
     add("--json", action="store_true", help="print one JSON object")
 
@@ -41,10 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
         memory_bytes=preflight.host_memory_bytes(),
         preloaded=preflight.known_preloads(*arguments.preload),
         takes_demands=True,
+        dataset_fn=arguments.function if arguments.dataset_fn else None,
     )
-    libraries: Mapping[str, tuple[str, ...]] = {}
+    needs = preflight.Needs()
     try:
-        findings, libraries = preflight.examine(dataset, job)
+        findings, needs = preflight.examine(dataset, job)
     except DatasetError as error:
         findings = [preflight.Finding("unwritable", arguments.function, str(error), "see that message", refused=True)]
     refused = any(finding.refused or arguments.strict for finding in findings)
@@ -55,21 +56,25 @@ def run(arguments: argparse.Namespace) -> int:
             "workers": arguments.workers,
             "refused": refused,
             "findings": [finding.as_dict() for finding in findings],
-            "libraries": libraries,
+            "libraries": needs.libraries,
+            "functions": [one.name for one in needs.functions.functions] if needs.functions else [],
         }
         print(json.dumps(report, indent=2))
     else:
-        print("\n".join([*_notes(libraries), _table(arguments.function, findings, arguments.strict)]))
+        print("\n".join([*_notes(needs), _table(arguments.function, findings, arguments.strict)]))
     return int(refused)
 
 
-def _notes(libraries: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _notes(needs: preflight.Needs) -> list[str]:
     lines = []
-    for module, operations in libraries.items():
+    for module, operations in needs.libraries.items():
         lines.append(f"note     custom-operations  {', '.join(operations)}")
         lines += _paragraph(
             f"every host that serves will import {module}: install it there, or put it beside the training script"
         )
+    for function in needs.functions.functions if needs.functions else ():
+        lines.append(f"note     python-function  {function.name} of {function.module}")
+        lines += _paragraph("every worker will import it: keep the module beside the training script, the same on every host")
     return lines
 
 

@@ -11,6 +11,7 @@ holds up a finite epoch, so it is started again on its port as often as it takes
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from hetero_tfdata.launch.job import Job
 from hetero_tfdata.launch.outcome import write_served
 from hetero_tfdata.service.cpus import idle_cpus, usable_cpus
 from hetero_tfdata.service.demand import Demand
+from hetero_tfdata.service.functions import Functions
 from hetero_tfdata.service.status import ask_status
 from hetero_tfdata.service.supervisor import RestartPolicy, Supervisor
 from hetero_tfdata.service.worker_count import worker_count
@@ -76,11 +78,13 @@ def _run(job: Job, health: HealthServer, stopped: threading.Event) -> None:
     def give_up(error: HeteroTFDataError) -> None:
         job.log(f"a local worker is given up, the training goes on: {error}")
 
+    modules, functions = _demanded(job)
     try:
         supervisor = Supervisor.for_host(
             job.cluster,
             log=lambda line: job.log(f"local {line}"),
-            preload=[*job.preload, *_demanded_modules(job)],
+            preload=[*job.preload, *modules],
+            functions=functions,
             modules_in=job.script_folder,
             workers=count,
             on_failure=give_up,
@@ -101,21 +105,28 @@ def _run(job: Job, health: HealthServer, stopped: threading.Event) -> None:
         supervisor.close()
 
 
-def _demanded_modules(job: Job) -> tuple[str, ...]:
-    """What the datasets that these workers will get parts of have had the dispatcher load."""
+def _demanded(job: Job) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Modules and Python functions of the datasets that these workers will get parts of, as the dispatcher remembers them."""
     assert job.cluster.dispatcher_host is not None
     with contextlib.suppress(JobError):
         dispatcher = ask_status(job.cluster.dispatcher_host, _ASK_S).dispatcher
-        return dispatcher.modules if dispatcher is not None else ()
-    return ()
+        if dispatcher is not None:
+            return dispatcher.modules, dispatcher.functions
+    return (), ()
 
 
 def _catch_up(job: Job, supervisor: Supervisor, stopped: threading.Event) -> None:
-    """Loads what was demanded while the workers started: the leader asks those hosts whose workers have registered."""
+    """Imports what was demanded while the workers started: the leader asks those hosts whose workers have registered."""
     try:
         supervisor.wait_until_ready(job.deadlines.servers_s, unless=stopped.is_set)
         if not stopped.is_set():
-            supervisor.meet(Demand(dict.fromkeys(_demanded_modules(job), ())), job.deadlines.servers_s)
+            modules, functions = _demanded(job)
+            demands = [
+                Demand(dict.fromkeys(modules, ())),
+                *(Demand(functions=Functions.of(json.loads(one))) for one in functions),
+            ]
+            for demand in demands:
+                supervisor.meet(demand, job.deadlines.servers_s)
     except HeteroTFDataError as error:
         if error is not supervisor.failure:  # which give_up has told
             job.log(f"local workers: {error}")

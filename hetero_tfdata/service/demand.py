@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from hetero_tfdata import errors
 from hetero_tfdata.cluster.topology import Host
 from hetero_tfdata.errors import HeteroTFDataError, NotReadyError, ServiceError
+from hetero_tfdata.service.functions import Functions
 from hetero_tfdata.service.status import HEALTH_SERVICE, parsed, reason_of
 
 if TYPE_CHECKING:
     import grpc
 
-__all__ = ["DEMAND_METHOD", "Demand", "decode", "encode", "encode_answer", "make"]
+__all__ = ["DATASET_FN", "DEMAND_METHOD", "Demand", "decode", "encode", "encode_answer", "make"]
 
 DEMAND_METHOD = "Demand"
 
@@ -30,6 +31,7 @@ _NEXT_WORD_S = 30.0
 _MOST_S = 86_400.0  # what a host takes for itself, whatever it is told
 _ANSWER_S = 2.0  # a host that gives up at its deadline says why
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+DATASET_FN = re.compile(rf"{_MODULE.pattern}:{_MODULE.pattern}")
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,30 @@ class Demand:
         libraries: module -> the custom operations of it that the graph names. The servers import the module, which must
             register them.
         workers: worker processes on the host, at least; None: as many as there are.
+        functions: the graph's Python functions, which the workers have to import; None: it has none.
     """
 
     libraries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     workers: int | None = None
+    functions: Functions | None = None
 
     def __post_init__(self) -> None:
-        for module in self.libraries:
+        named = [one.module for one in self.functions.functions] if self.functions and not self.functions.dataset_fn else []
+        for module in (*self.libraries, *named):
             if not _MODULE.fullmatch(module):
                 raise ValueError(f"expected the name of a module, got {module!r}")
         if self.workers is not None and not (isinstance(self.workers, int) and self.workers > 0):
             raise ValueError(f"expected a number of workers, got {self.workers!r}")
+        if self.functions and self.functions.dataset_fn and not DATASET_FN.fullmatch(self.functions.dataset_fn):
+            raise ValueError(f"expected module:function, got {self.functions.dataset_fn!r}")
 
     def __bool__(self) -> bool:
-        return bool(self.libraries) or self.workers is not None
+        return bool(self.libraries) or self.workers is not None or self.functions is not None
 
     def __str__(self) -> str:
         """As what a host is waited for: "to load my_ops and to start 3 workers"."""
         parts = [f"to load {', '.join(self.libraries)}"] if self.libraries else []
+        parts += [] if self.functions is None else [f"to import {self.functions}"]
         parts += [] if self.workers is None else [f"to have {self.workers} workers"]
         return " and ".join(parts)
 
@@ -137,7 +145,9 @@ def _place(host: Host) -> str:
 
 def encode(demand: Demand, timeout_s: float) -> bytes:
     """The demand as it travels, with the seconds that the host may take: JSON."""
-    return json.dumps({"libraries": dict(demand.libraries), "workers": demand.workers, "timeout_s": timeout_s}).encode()
+    functions = None if demand.functions is None else demand.functions.as_dict()
+    fields = {"libraries": dict(demand.libraries), "workers": demand.workers, "functions": functions, "timeout_s": timeout_s}
+    return json.dumps(fields).encode()
 
 
 def decode(message: bytes) -> tuple[Demand, float]:
@@ -148,7 +158,8 @@ def decode(message: bytes) -> tuple[Demand, float]:
     timeout_s = float(fields["timeout_s"])
     if not timeout_s >= 0:
         raise ValueError(f"expected seconds, got {timeout_s}")
-    return Demand(libraries, fields["workers"]), min(timeout_s, _MOST_S)
+    functions = None if fields["functions"] is None else Functions.of(fields["functions"])
+    return Demand(libraries, fields["workers"], functions), min(timeout_s, _MOST_S)
 
 
 def encode_answer(error: HeteroTFDataError | None) -> bytes:

@@ -22,7 +22,7 @@ def taking(who_meets: Callable[[], Meet | None]) -> Callable[[bytes, grpc.Servic
         try:
             demand, timeout_s = decode(request)
         except (AttributeError, KeyError, TypeError, ValueError):
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected libraries, workers, timeout_s")
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected libraries, workers, functions, timeout_s")
         meet = who_meets()
         try:
             if meet is None:

@@ -9,13 +9,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hetero_tfdata.cluster.topology import Cluster, Host, Role
 from hetero_tfdata.errors import ConfigurationError, DatasetError
 from hetero_tfdata.service import preflight
 from hetero_tfdata.service.cache import Cache
+from hetero_tfdata.service.demand import DATASET_FN
 from hetero_tfdata.service.own_servers import own_servers, serve_from_here
 from hetero_tfdata.service.servers import SERVED_COUNTER_FD
 from hetero_tfdata.service.wire import Wire
@@ -50,6 +51,7 @@ def distribute(
     on_service_loss: str = "fail",
     coordinated: bool = False,
     cache: Cache | str | None = None,
+    dataset_fn: str | None = None,
     strict: bool = False,
 ) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
     """Runs a dataset where the job's CPUs are, for `Dataset.apply`.
@@ -96,6 +98,12 @@ def distribute(
             run in every pass as without it. For this write map(decode), of single records and with nothing random in it,
             before map(augment) and before batch(). The log says what is kept; at the end, and in the host's report, what
             that saved. In one process without data hosts it changes nothing: there `Dataset.cache()` does it.
+        dataset_fn: "package.module:make_dataset", a function without arguments that makes the dataset, or another with the
+            same Python functions. Needed where numpy_function or py_function call one that can't be imported by its name: one
+            that is defined in a function, or has closed over something. The workers import the module from the job's own
+            source folder, call it once for its Python functions, and compare each one's name, source, closed-over values, and
+            the versions of what its module imports with what is here: anything else is refused. Functions of a module beside
+            the script need no `dataset_fn`. They run in the worker processes, each of which has an interpreter of its own.
         strict: raise also for what is otherwise only warned of: what means something else on several workers, or takes much
             of their memory, or a cache that has nothing to keep (`hetero-tfdata check` lists it without running anything).
 
@@ -105,7 +113,7 @@ def distribute(
 
     Raises:
         ConfigurationError: an argument, or the cluster's configuration, can't be right; or TensorFlow is missing; or (when
-            applied) a host can't load a library of operations that the dataset needs.
+            applied) a host can't load a library of operations that the dataset needs, or has other Python functions.
         DatasetError: (when applied) the dataset can't run on other hosts; names each operation and the way out.
         NotReadyError: (when applied) somebody is missing at the deadline; says who, at what address.
         PortInUseError: (when applied, several ranks without `hetero-tfdata launch`) no port for a server.
@@ -129,6 +137,13 @@ def distribute(
         raise ConfigurationError(
             "cache: expected None with service=..., whose workers have no folder for it, got both; let distribute() find the "
             "job's own workers, or use Dataset.cache()"
+        )
+    if dataset_fn is not None and not DATASET_FN.fullmatch(dataset_fn):
+        raise ConfigurationError(f'dataset_fn: expected "package.module:function", got {dataset_fn!r}')
+    if dataset_fn is not None and service is not None:
+        raise ConfigurationError(
+            "dataset_fn: expected None with service=..., whose workers are told nothing, got both; let distribute() find the "
+            "job's own workers"
         )
     wire = Wire() if wire is None else wire
     if service is not None and wire.workers_per_host is not None:
@@ -160,10 +175,11 @@ def distribute(
             own_workers=service is None,
             coordinated=coordinated,
             workers_per_host=wire.workers_per_host,
+            dataset_fn=dataset_fn,
         )
         # An explicit name is a promise of the caller that all who use it pass the same dataset: the first one registers it.
         registers = here.is_leader or job_name is not None
-        libraries = preflight.check(dataset, job, strict=strict, quiet=not registers)
+        needs = preflight.check(dataset, job, strict=strict, quiet=not registers)
         order = _Order(
             processing_mode,
             job_name,
@@ -177,7 +193,7 @@ def distribute(
             kept,
             strict,
             registers,
-            libraries,
+            needs,
         )
         return _distributed(dataset, here, order)
 
@@ -200,7 +216,7 @@ class _Order:
     cache: Cache | None
     strict: bool
     registers: bool
-    libraries: Mapping[str, tuple[str, ...]]
+    needs: preflight.Needs
 
 
 def _distributed(dataset: tf.data.Dataset, cluster: Cluster, order: _Order) -> tf.data.Dataset:
@@ -288,9 +304,9 @@ def _demand(cluster: Cluster, order: _Order, workers: Sequence[str], deadline_s:
     demands = []
     for host in cluster.hosts:
         if host in cluster.serving_hosts:
-            demands.append((host, demand.Demand(order.libraries, order.wire.workers_per_host)))
+            demands.append((host, demand.Demand(order.needs.libraries, order.wire.workers_per_host, order.needs.functions)))
         elif any(host.owns_worker(address) for address in workers):
-            demands.append((host, demand.Demand(order.libraries)))
+            demands.append((host, demand.Demand(order.needs.libraries, functions=order.needs.functions)))
     demands = [(host, what) for host, what in demands if what]
     if demands:
         demand.make(demands, max(0.0, deadline_s - time.monotonic()), _log.warning)

@@ -1,9 +1,10 @@
-"""One server of a host: its process, what the process says, and the libraries of operations that it is told to load."""
+"""One server of a host: its process, what the process says, and what it is told to import."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -12,12 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from hetero_tfdata.errors import ConfigurationError, NotReadyError, ServerDiedError
 from hetero_tfdata.service.cache_store import CacheStore
 from hetero_tfdata.service.cpus import cpu_seconds
+from hetero_tfdata.service.functions import Functions
 from hetero_tfdata.service.last_words import last_words
-from hetero_tfdata.service.servers import LIBRARY, READY
+from hetero_tfdata.service.servers import ANSWER, READY
 from hetero_tfdata.service.status import ServerStatus
 
 __all__ = ["Server"]
@@ -34,7 +37,7 @@ _NOISE = ("tf.data service AutoScaler",)
 class Server:
     """One server process, and its successors on the same port.
 
-    The supervisor's thread drives it; `status` and `load` may be called from any thread.
+    The supervisor's thread drives it; `status`, `load` and `serve` may be called from any thread.
 
     Args:
         kind: "dispatcher" or "worker".
@@ -43,6 +46,7 @@ class Server:
         arguments: the rest of its command line.
         counted: whether its batches are counted.
         modules: whose custom operations it loads before it serves.
+        functions: Python functions that it finds before it serves (`Functions` as JSON).
         cache: the host's folders, open before the first start; None: it has none.
     """
 
@@ -55,6 +59,7 @@ class Server:
         *,
         counted: bool,
         modules: Sequence[str] = (),
+        functions: Sequence[str] = (),
         cache: CacheStore | None = None,
     ) -> None:
         self.kind = kind
@@ -70,6 +75,8 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
         self.started: float | None = None
         self.modules = tuple(modules)
+        self.functions = tuple(functions)
+        self._numbers = itertools.count()
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._arguments = [*arguments, "--port", str(port)]
         self._counter = os.memfd_create(f"{kind}-{index}-batches") if counted else None
@@ -94,6 +101,8 @@ class Server:
         preload = [word for module in self.modules for word in ("--preload", module)]
         command = [sys.executable, "-m", "hetero_tfdata.service.servers", self.kind, *preload, *self._arguments]
         inherited = []
+        if self.kind == "worker":
+            command += [word for functions in self.functions for word in ("--functions", functions)]
         if self._counter is not None:
             command += ["--counter-fd", str(self._counter)]
             inherited = [self._counter]
@@ -121,8 +130,8 @@ class Server:
                 self.has_served = True
                 self.ready.set()
                 continue
-            if line.startswith(LIBRARY):
-                answers.put(line.removeprefix(LIBRARY))
+            if line.startswith(ANSWER):
+                answers.put(line.removeprefix(ANSWER))
                 continue
             if not line or any(noise in line for noise in _NOISE):
                 continue
@@ -131,8 +140,6 @@ class Server:
 
     def load(self, module: str, operations: Sequence[str], deadline_s: float, unless: Callable[[], bool]) -> None:
         """Has the running process load a module's custom operations, and its successors before they serve.
-
-        A module is handed on to successors once it was loaded: one that ends the process can't do so for ever.
 
         Args:
             module: what to import.
@@ -145,62 +152,96 @@ class Server:
             ServerDiedError: the process died of it twice.
             NotReadyError: not before the deadline, or given up.
         """
+
+        def keep() -> None:
+            if module not in self.modules:
+                self.modules = (*self.modules, module)
+
+        self._order({"module": module, "operations": list(operations)}, f"load {module}", keep, deadline_s, unless)
+
+    def serve(self, functions: Functions, deadline_s: float, unless: Callable[[], bool]) -> None:
+        """Has the running process find a graph's Python functions, and its successors before they serve; a dispatcher, which
+        calls none, only remembers them for workers to come. Arguments and errors as of `load`: ConfigurationError where the
+        functions found are not those of the graph."""
+        text = json.dumps(functions.as_dict())
+
+        def keep() -> None:
+            if text not in self.functions:
+                self.functions = (*self.functions, text)
+
+        if self.kind == "dispatcher":
+            keep()
+        else:
+            self._order({"functions": functions.as_dict()}, f"import {functions}", keep, deadline_s, unless)
+
+    def _order(
+        self,
+        order: dict[str, Any],
+        what: str,
+        keep: Callable[[], None],
+        deadline_s: float,
+        unless: Callable[[], bool],
+    ) -> None:
+        """Has the running process carry an order out, and `keep` it for its successors.
+
+        It is kept once it was carried out: one that ends the process can't end all successors too.
+        """
         died: subprocess.Popen[bytes] | None = None
 
         def serves() -> bool:
             return self.process is not died and self.ready.is_set()
 
         for _ in range(2):
-            self._wait(serves, module, deadline_s, unless)
+            self._wait(serves, what, deadline_s, unless)
             process, answers = self.process, self._answers
             assert process is not None
-            answer = self._ask(process, answers, module, operations, deadline_s, unless)
+            answer = self._ask(process, answers, order, what, deadline_s, unless)
             if answer is None:
                 died = process
                 continue
             if answer["problem"] is not None:
                 raise ConfigurationError(answer["problem"])
-            if module not in self.modules:
-                self.modules = (*self.modules, module)
-            if self.process is process:  # else its successor began without the module
+            keep()
+            if self.process is process:  # else its successor began without it
                 return
         raise ServerDiedError(
-            f"{self.name} on port {self.port} died twice while it loaded {module}; its last words: {self.last_words()}"
+            f"{self.name} on port {self.port} died twice when it was to {what}; its last words: {self.last_words()}"
         )
 
     def _ask(
         self,
         process: subprocess.Popen[bytes],
         answers: queue.SimpleQueue[str],
-        module: str,
-        operations: Sequence[str],
+        order: dict[str, Any],
+        what: str,
         deadline_s: float,
         unless: Callable[[], bool],
-    ) -> dict[str, str | None] | None:
+    ) -> dict[str, Any] | None:
         """The process's answer; None where it died."""
 
         def answered_or_dead() -> bool:
             return not answers.empty() or process.poll() is not None
 
         assert process.stdin is not None
+        number = next(self._numbers)
         with contextlib.suppress(OSError, ValueError):  # it has just died
-            process.stdin.write(json.dumps({"module": module, "operations": list(operations)}).encode() + b"\n")
+            process.stdin.write(json.dumps({"number": number, **order}).encode() + b"\n")
             process.stdin.flush()
         while True:
-            self._wait(answered_or_dead, module, deadline_s, unless)
+            self._wait(answered_or_dead, what, deadline_s, unless)
             try:
-                answer: dict[str, str | None] = json.loads(answers.get_nowait())
+                answer: dict[str, Any] = json.loads(answers.get_nowait())
             except queue.Empty:
                 return None
-            if answer["module"] == module:  # else it is a late one, to an earlier question
+            if answer["number"] == number:  # else it is a late one, to an earlier order
                 return answer
 
-    def _wait(self, condition: Callable[[], bool], module: str, deadline_s: float, unless: Callable[[], bool]) -> None:
+    def _wait(self, condition: Callable[[], bool], what: str, deadline_s: float, unless: Callable[[], bool]) -> None:
         while not condition():
             if unless() or time.monotonic() > deadline_s:
-                what = "serve" if not self.ready.is_set() else f"load {module}"
                 raise NotReadyError(
-                    f"{self.name} on port {self.port} did not {what} in time; its last words: {self.last_words()}"
+                    f"{self.name} on port {self.port} did not {what if self.ready.is_set() else 'serve'} in time; its last "
+                    f"words: {self.last_words()}"
                 )
             time.sleep(0.02)
 
@@ -219,6 +260,7 @@ class Server:
             cpu_s=used_s or 0.0,
             started=self.started if alive else None,
             modules=self.modules,
+            functions=self.functions,
         )
 
     def last_words(self) -> str:

@@ -1,10 +1,10 @@
 """The server processes: `python -m hetero_tfdata.service.servers dispatcher|worker ...`, started by the supervisor.
 
 A server process ends with whoever started it: its standard input is a pipe, and its end means that the parent is gone. It says
-READY on standard output once it serves. From then on each line of the pipe names a library of operations to load, as JSON:
-{"module": "my_ops", "operations": ["MyOp"]}. The answer comes on standard output, behind LIBRARY: {"module": "my_ops",
-"problem": null}. A dispatcher and a worker both take new operations in while they serve (probed on TF 2.12.1, 2.15.1 and
-2.21.0): nothing is restarted.
+READY on standard output once it serves. From then on each line of the pipe is an order, as JSON: a library of operations to
+load, {"number": 1, "module": "my_ops", "operations": ["MyOp"]}, or Python functions to serve, {"number": 2, "functions": {...}}
+(functions.py). The answer comes on standard output, behind ANSWER: {"number": 1, "problem": null}. A dispatcher and a worker
+both take new operations in while they serve (probed on TF 2.12.1, 2.15.1 and 2.21.0): nothing is restarted.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hetero_tfdata.errors import ConfigurationError
 from hetero_tfdata.service import custom_ops
 from hetero_tfdata.service.fence import Fence, raise_descriptor_limit
+from hetero_tfdata.service.functions import Functions
 
-__all__ = ["EXIT_PORT_IN_USE", "LIBRARY", "READY", "SERVED_COUNTER_FD", "is_port_free"]
+__all__ = ["ANSWER", "EXIT_PORT_IN_USE", "READY", "SERVED_COUNTER_FD", "is_port_free"]
 
 READY = "hetero_tfdata: server ready"
-LIBRARY = "hetero_tfdata: library "
+ANSWER = "hetero_tfdata: answer "
 EXIT_PORT_IN_USE = 98
 # In every worker process this descriptor is a file to which the dataset appends one byte a batch (distribute.py puts the
 # print operation there), so that its size is the number of batches. Workers inherit it from the supervisor, which can read
@@ -75,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         fence.put_up()
     _say(READY)
     while (order := orders.get()) is not None:
-        _say(LIBRARY + json.dumps(_loaded(**json.loads(order))))
+        _say(ANSWER + json.dumps(_answer(**json.loads(order))))
     # Nothing is left to lose: the dispatcher's journal is written as it goes, a worker has no state. An orderly shutdown
     # can wait for clients for ever.
     sys.stdout.flush()
@@ -93,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--advertise", required=True, metavar="HOST:PORT")
     worker.add_argument("--counter-fd", type=int)
     worker.add_argument("--inherit", default="", metavar="FD:AS,...")
+    worker.add_argument("--functions", action="append", default=[], metavar="JSON")
     for server in (dispatcher, worker):
         server.add_argument("--port", type=int, required=True)
         # who gets through to the port; none: whoever reaches it
@@ -128,9 +132,19 @@ def _say(line: str) -> None:
     os.write(sys.stdout.fileno(), f"\n{line}\n".encode())
 
 
-def _loaded(module: str, operations: list[str]) -> dict[str, str | None]:
-    """Loads the module's custom operations into this process, which serves on meanwhile."""
-    return {"module": module, "problem": custom_ops.problem_of_loading(module, operations, _log)}
+def _answer(
+    number: int, module: str = "", operations: Sequence[str] = (), functions: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Carries an order out in this process, which serves on meanwhile."""
+    if functions is None:
+        return {"number": number, "problem": custom_ops.problem_of_loading(module, operations, _log)}
+    return {"number": number, "problem": _problem_of_serving(functions)}
+
+
+def _problem_of_serving(functions: Mapping[str, Any]) -> str | None:
+    from hetero_tfdata.service.serving_functions import problem_of_serving  # it imports TensorFlow
+
+    return problem_of_serving(Functions.of(functions))
 
 
 def _log(line: str) -> None:
@@ -158,6 +172,9 @@ def _worker(arguments: argparse.Namespace) -> Any:
         fd, number = map(int, pair.split(":"))
         os.dup2(fd, number)
     service = _tensorflow(arguments.preload).data.experimental.service
+    for text in arguments.functions:  # before it serves: its predecessor's tasks go on at once
+        if (problem := _problem_of_serving(json.loads(text))) is not None:
+            raise ConfigurationError(f"the Python functions of a dataset that was served before: {problem}")
     return service.WorkerServer(
         service.WorkerConfig(
             dispatcher_address=arguments.dispatcher,

@@ -65,6 +65,7 @@ class ServerStatus:
             each restart; 0 while none runs.
         started: when that process was started, in seconds since 1970 by the host's own clock; None while none runs.
         modules: whose custom operations it has loaded, and its successors load.
+        functions: the Python functions of graphs that it can serve, and its successors (`Functions` as JSON).
     """
 
     name: str
@@ -76,6 +77,7 @@ class ServerStatus:
     cpu_s: float
     started: float | None
     modules: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def parsed(message: bytes) -> Any:
 
 
 def _server(fields: dict[str, Any]) -> ServerStatus:
-    return ServerStatus(**fields | {"modules": tuple(fields["modules"])})
+    return ServerStatus(**fields | {"modules": tuple(fields["modules"]), "functions": tuple(fields["functions"])})
 
 
 def reason_of(error: grpc.RpcError) -> str:

@@ -20,6 +20,7 @@ from hetero_tfdata.service.cache_store import CacheStore
 from hetero_tfdata.service.cpus import usable_cpus
 from hetero_tfdata.service.custom_ops import is_installed
 from hetero_tfdata.service.demand import Demand
+from hetero_tfdata.service.functions import Functions
 from hetero_tfdata.service.port_owner import owner_of_port
 from hetero_tfdata.service.server_process import Server
 from hetero_tfdata.service.servers import EXIT_PORT_IN_USE, is_port_free
@@ -89,6 +90,7 @@ class Supervisor:
         log: Callable[[str], None],
         preload: Sequence[str] = (),
         modules_in: str | None = None,
+        functions: Sequence[str] = (),
         workers: int | None = None,
         on_failure: Callable[[HeteroTFDataError], None] | None = None,
         policy: RestartPolicy | None = None,
@@ -101,6 +103,7 @@ class Supervisor:
             log: takes each line of the servers' output.
             preload: modules whose custom operations the servers load before they serve.
             modules_in: a folder where they find modules besides the usual places: that of the training script.
+            functions: Python functions that workers find before they serve (`Functions` as JSON).
             workers: worker processes; by default as many as `worker_count` says for the CPUs the host may use and, on a data
                 host, the link of its instance type. (On a training host most readers are on the host itself, each with flows
                 of its own.)
@@ -129,6 +132,7 @@ class Supervisor:
         def more_workers(count: int, besides: Sequence[Server]) -> list[Server]:
             index = sum(server.kind == "worker" for server in besides)
             loads = besides[0].modules if besides else modules
+            serves = besides[0].functions if besides else functions
             return [
                 Server(
                     "worker",
@@ -137,6 +141,7 @@ class Supervisor:
                     ["--dispatcher", target, "--advertise", f"{here.address}:{port}", *common],
                     counted=True,
                     modules=loads,
+                    functions=serves,
                     cache=cache,
                 )
                 for number, port in enumerate(_free_ports(here, count, {server.port for server in besides}))
@@ -160,7 +165,10 @@ class Supervisor:
                     "that has room"
                 ) from None
             arguments = ["--work-dir", work_dir, *common]
-            servers = [Server("dispatcher", 0, here.dispatcher_port, arguments, counted=False, modules=modules), *servers]
+            servers = [
+                Server("dispatcher", 0, here.dispatcher_port, arguments, counted=False, modules=modules, functions=functions),
+                *servers,
+            ]
         return cls(
             servers, log=log, policy=policy, on_failure=on_failure, work_dir=work_dir, more_workers=more_workers, cache=cache
         )
@@ -204,7 +212,7 @@ class Supervisor:
                     )
 
     def meet(self, demand: Demand, timeout_s: float) -> None:
-        """Has the servers do what a dataset demands: load libraries of operations, and be more workers. From any thread.
+        """Has the servers do what a dataset demands: load libraries, import Python functions, be more workers. From any thread.
 
         Nothing is restarted, so that streams that are being read go on. Workers only come: tf.data service gives a new one its
         share of what is left of an epoch, but waits for ever for one that has gone. A demand of fewer changes nothing.
@@ -214,7 +222,7 @@ class Supervisor:
             timeout_s: seconds until the error.
 
         Raises:
-            ConfigurationError: a module can't be loaded.
+            ConfigurationError: a module can't be loaded, or Python functions are not those of the graph.
             PortInUseError: there are not as many ports for workers.
             NotReadyError: not before the deadline, or these servers are being ended.
             ServerDiedError: a server can't be kept running.
@@ -225,6 +233,8 @@ class Supervisor:
         try:
             for module, operations in demand.libraries.items():
                 self._load(module, operations, deadline)
+            if demand.functions is not None:
+                self._serve(demand.functions, deadline)
             if demand.workers is not None:
                 self._grow(demand.workers)
                 self.wait_until_ready(deadline - time.monotonic(), unless=self._stopping.is_set)
@@ -237,23 +247,43 @@ class Supervisor:
         def load(server: Server) -> None:
             server.load(module, operations, deadline_s, lambda: server.given_up or self._stopping.is_set())
 
-        servers = [server for server in self.servers if not server.given_up]
-        is_new = any(module not in server.modules for server in servers)
+        is_new = any(module not in server.modules for server in self.servers if not server.given_up)
         named = ", ".join(operations) or "operations"
-        with ThreadPoolExecutor(max(1, len(servers))) as pool:
-            loading = [pool.submit(load, server) for server in servers]
         try:
-            for one in loading:
-                one.result()
+            self._side_by_side(load)
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"can't load {module}, whose {named} the dataset needs: {error}. Instead: install it on every host, or put it "
                 "beside the training script"
             ) from None
-        except NotReadyError as error:
-            raise self.failure or error from None
         if is_new:
             self._log(f"the servers have loaded {module}, whose {named} a dataset needs")
+
+    def _serve(self, functions: Functions, deadline_s: float) -> None:
+        """Has all workers find a graph's Python functions, side by side."""
+
+        def serve(server: Server) -> None:
+            server.serve(functions, deadline_s, lambda: server.given_up or self._stopping.is_set())
+
+        try:
+            self._side_by_side(serve)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"can't run {functions} as the dataset means it: {error}. Instead: the same source folder and packages on "
+                "every host"
+            ) from None
+        self._log(f"the workers have imported {functions}, which a dataset calls")
+
+    def _side_by_side(self, do: Callable[[Server], None]) -> None:
+        """Does it with all servers, each in a thread; raises the first error."""
+        servers = [server for server in self.servers if not server.given_up]
+        with ThreadPoolExecutor(max(1, len(servers))) as pool:
+            doing = [pool.submit(do, server) for server in servers]
+        try:
+            for one in doing:
+                one.result()
+        except NotReadyError as error:
+            raise self.failure or error from None
 
     def _grow(self, workers: int) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hetero_tfdata import files
 from hetero_tfdata.augment import presets
 
-__all__ = ["make_dataset"]
+__all__ = ["make_dataset", "parsed_records"]
 
 _SHUFFLE = 128  # frames, in each worker process: 40 MB of JPEGs
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
@@ -28,9 +28,13 @@ def make_dataset(
         size: height and width of the batch's frames.
         seed: of files' order and augmentations.
     """
-    records = files(channel, "*.tfrecord", passes=None, seed=seed).shuffle(_SHUFFLE, seed=seed)
-    frames = records.map(_parsed, num_parallel_calls=tf.data.AUTOTUNE)
-    return presets.driving_train(frames, batch_size, size=size, seed=seed, key="key", epoch="epoch")
+    return presets.driving_train(parsed_records(channel, seed), batch_size, size=size, seed=seed, key="key", epoch="epoch")
+
+
+def parsed_records(channel: str, seed: int | None = None, passes: int | None = None) -> tf.data.Dataset:
+    """Frames: {"image": JPEG, "boxes": float32 [n, 4] in its pixels, "key": string, "epoch": int64}; None: without end."""
+    records = files(channel, "*.tfrecord", passes=passes, seed=seed).shuffle(_SHUFFLE, seed=seed)
+    return records.map(_parsed, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _parsed(record: tf.Tensor, key: tf.Tensor, epoch: tf.Tensor) -> dict[str, tf.Tensor]:

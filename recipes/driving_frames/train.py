@@ -28,6 +28,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="train.py", description=__doc__.splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     add("--train", default="train", metavar="CHANNEL|DIR", help="TFRecords (the channel train, which the data hosts have)")
+    add("--graph", choices=("tensorflow", "python"), default="tensorflow", help="python: OpenCV, albumentations (%(default)s)")
     add("--height", type=int, default=480, metavar="N", help="of the frames that are trained on (%(default)s)")
     add("--width", type=int, default=640, metavar="N", help="likewise (%(default)s)")
     add("--channels", type=int, default=32, metavar="N", help="of the net's first layer (%(default)s)")
@@ -59,7 +60,6 @@ def train(options: argparse.Namespace) -> None:
     import tensorflow as tf
     from detector import build_detector, detection_loss, mean_iou
 
-    from dataset import make_dataset
     from hetero_tfdata import distribute
     from hetero_tfdata.train import horovod
     from hetero_tfdata.train.step_timer import StepTimer, write_training_report
@@ -73,6 +73,10 @@ def train(options: argparse.Namespace) -> None:
     timer = StepTimer(
         images_per_step=options.batch_size * hvd.size(), quiet=not leader, log=steps if hvd.local_rank() == 0 else None
     )
+    if options.graph == "python":
+        from python_frames import make_dataset
+    else:
+        from dataset import make_dataset
     size = (options.height, options.width)
     dataset = make_dataset(options.train, options.batch_size, size=size, seed=options.seed)
     dataset = dataset.apply(distribute())  # the one changed line

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -18,10 +19,20 @@ from hetero_tfdata.launch.health import HealthServer
 from hetero_tfdata.service import demand
 from hetero_tfdata.service.demand import Demand
 from hetero_tfdata.service.demand_port import DemandPort
+from hetero_tfdata.service.functions import Functions, PythonFunction
 from hetero_tfdata.service.status import HEALTH_SERVICE
 from support import free_blocks
 
+FUNCTIONS = Functions(
+    (
+        PythonFunction("pyfunc_3", "pixels", "decode", "0", "1"),
+        PythonFunction("pyfunc_4", "pixels", "crop", "2", "3", ("int64",)),
+    ),
+    None,
+    {"Python": "3.11"},
+)
 DEMAND = Demand({"my_ops": ("MyOp", "Yours")}, 3)
+WITH_FUNCTIONS = replace(DEMAND, functions=FUNCTIONS)
 
 
 @pytest.fixture
@@ -57,6 +68,7 @@ def test_a_demand_arrives_as_it_was_made(host, came):
 
 def test_a_demand_says_what_it_is():
     assert str(DEMAND) == "to load my_ops and to have 3 workers"
+    assert str(WITH_FUNCTIONS) == "to load my_ops and to import the Python functions decode, crop and to have 3 workers"
     assert str(Demand(workers=2)) == "to have 2 workers"
     assert [bool(what) for what in (Demand(), Demand({"a": ()}), Demand(workers=1))] == [False, True, True]
 
@@ -64,7 +76,9 @@ def test_a_demand_says_what_it_is():
 @pytest.mark.parametrize(
     "fields",
     [{"libraries": {name: ()}} for name in ("", "a b", "../a", ".a", "a.", "a;b", "1a", "a\n")]
-    + [{"workers": number} for number in (0, -1, "3", 1.5)],
+    + [{"workers": number} for number in (0, -1, "3", 1.5)]
+    + [{"functions": replace(FUNCTIONS, dataset_fn=name)} for name in ("pixels", "pixels:", ":make", "a b:make", "a:b:c")]
+    + [{"functions": replace(FUNCTIONS, functions=(PythonFunction("pyfunc_1", "../a", "f", "", ""),))}],
 )
 def test_what_can_be_no_demand(fields):
     with pytest.raises(ValueError, match="expected"):
@@ -157,5 +171,7 @@ def test_servers_of_somebody_else_are_told_nothing():
 
 
 def test_encoded_is_json():
-    assert demand.decode(demand.encode(DEMAND, float("inf"))) == (DEMAND, 86_400.0)
-    assert json.loads(demand.encode(DEMAND, 5)) == {"libraries": {"my_ops": ["MyOp", "Yours"]}, "workers": 3, "timeout_s": 5}
+    assert demand.decode(demand.encode(WITH_FUNCTIONS, float("inf"))) == (WITH_FUNCTIONS, 86_400.0)
+    sent = json.loads(demand.encode(WITH_FUNCTIONS, 5))
+    assert (sent["libraries"], sent["workers"], sent["timeout_s"]) == ({"my_ops": ["MyOp", "Yours"]}, 3, 5)
+    assert sent["functions"]["functions"][1]["outputs"] == ["int64"]

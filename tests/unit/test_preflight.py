@@ -394,7 +394,9 @@ def test_custom_operations_name_the_module_to_preload(monkeypatch):
     assert "launch --preload tensorflow_addons" in finding.way_out
     assert found(dataset, preloaded=("tensorflow_addons",)) == {}
     assert found(dataset, takes_demands=True) == {}, "distribute() has this job's own hosts load it"
-    assert preflight.check(dataset, Job(takes_demands=True), strict=True) == {"tensorflow_addons": ("Addons>AdjustHsvInYiq",)}
+    assert preflight.check(dataset, Job(takes_demands=True), strict=True).libraries == {
+        "tensorflow_addons": ("Addons>AdjustHsvInYiq",)
+    }
     assert "tensorflow_addons" in preflight.known_preloads("mine")
 
 
@@ -408,7 +410,7 @@ def test_a_library_that_no_module_holds_has_to_move_into_one(tmp_path):
     assert here.meaning == elsewhere.meaning == "a worker needs their library, which this script loads itself"
     assert here.way_out == "load the library in a module that can be imported on every host"
     assert elsewhere.way_out.endswith("and start each with `hetero-tfdata launch --preload MODULE`")
-    assert preflight.check(dataset, Job(takes_demands=True)) == {}
+    assert preflight.check(dataset, Job(takes_demands=True)).libraries == {}
 
 
 # --- the command ---

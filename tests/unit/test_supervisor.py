@@ -169,7 +169,9 @@ def test_a_running_server_loads_what_a_dataset_needs_and_survives_what_it_cannot
         assert "raised ModuleNotFoundError: No module named 'no_such_module_of_mine'" in refused("incomplete")
         assert "it was imported, which registered no NoSuchOp. Instead" in refused("fine", "AddV2", "NoSuchOp")
         assert (server.process, server.restarts) == (first, 0)
-        with pytest.raises(ServerDiedError, match=rf"dispatcher on port {port} died twice while it loaded deadly.*LAST WORDS"):
+        with pytest.raises(
+            ServerDiedError, match=rf"dispatcher on port {port} died twice when it was to load deadly.*LAST WORDS"
+        ):
             running.meet(Demand({"deadly": ()}), 120)
         wait_for(lambda: server.restarts == 2 and server.ready.is_set(), 120, "its return without the deadly one")
         server.process.kill()

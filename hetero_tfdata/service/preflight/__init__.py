@@ -7,21 +7,20 @@ takes each worker's memory, is a warning. Nothing of the dataset runs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hetero_tfdata.errors import DatasetError
-from hetero_tfdata.service.preflight.finding import Finding, Job, host_memory_bytes, known_preloads
+from hetero_tfdata.service.preflight.finding import Finding, Job, Needs, host_memory_bytes, known_preloads
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["Finding", "Job", "check", "examine", "host_memory_bytes", "inspect", "known_preloads"]
+__all__ = ["Finding", "Job", "Needs", "check", "examine", "host_memory_bytes", "inspect", "known_preloads"]
 
 _log = logging.getLogger("hetero_tfdata")
 
 
-def check(dataset: tf.data.Dataset, job: Job, *, strict: bool = False, quiet: bool = False) -> Mapping[str, tuple[str, ...]]:
+def check(dataset: tf.data.Dataset, job: Job, *, strict: bool = False, quiet: bool = False) -> Needs:
     """Warns of what the dataset will do, or refuses it.
 
     Args:
@@ -32,20 +31,20 @@ def check(dataset: tf.data.Dataset, job: Job, *, strict: bool = False, quiet: bo
             writing it takes seven times its size of memory.
 
     Returns:
-        Module -> operations: what the workers have to import.
+        What the workers have to import.
 
     Raises:
         DatasetError: names each operation that was refused, why, and what to write instead.
     """
     if quiet and _carries_data(dataset):
-        return {}
-    findings, libraries = examine(dataset, job)
+        return Needs()
+    findings, needs = examine(dataset, job)
     refused = [finding for finding in findings if finding.refused or strict]
     if refused:
         raise DatasetError("; ".join(map(str, refused)))
     for finding in findings if not quiet else ():
         _log.warning("distribute(): %s", finding)
-    return libraries
+    return needs
 
 
 def _carries_data(dataset: tf.data.Dataset) -> bool:
@@ -64,28 +63,28 @@ def inspect(dataset: tf.data.Dataset, job: Job) -> list[Finding]:
     return examine(dataset, job)[0]
 
 
-def examine(dataset: tf.data.Dataset, job: Job) -> tuple[list[Finding], Mapping[str, tuple[str, ...]]]:
-    """What there is to say of a dataset, refusals first; and module -> operations: what a worker has to import for it.
+def examine(dataset: tf.data.Dataset, job: Job) -> tuple[list[Finding], Needs]:
+    """What there is to say of a dataset, refusals first; and what a worker has to import for it.
 
     Raises:
         DatasetError: TensorFlow can't write the dataset's graph.
     """
     # only now: the modules import TensorFlow
-    from hetero_tfdata.service.preflight import libraries, meanings, memory, refusals
+    from hetero_tfdata.service.preflight import libraries, meanings, memory, python_functions, refusals
     from hetero_tfdata.service.preflight.graph import Graph
     from hetero_tfdata.service.preflight.sizes import held_bytes
 
     # near the limit the graph takes seven times its size to write: an array that is too large is refused before
     size_bytes, largest = held_bytes(dataset)
     if size_bytes > refusals.LARGEST_GRAPH_BYTES:
-        return [refusals.graph_too_large(size_bytes, largest)], {}
+        return [refusals.graph_too_large(size_bytes, largest)], Needs()
     graph = Graph(dataset)
     if graph.size_bytes == 0:  # TensorFlow only logs that protobuf could not write it
-        return [refusals.graph_too_large(max(size_bytes, 2**31), largest)], {}
+        return [refusals.graph_too_large(max(size_bytes, 2**31), largest)], Needs()
     if graph.size_bytes > refusals.LARGEST_GRAPH_BYTES:
-        return [refusals.graph_too_large(graph.size_bytes, memory.largest_constants(graph))], {}
+        return [refusals.graph_too_large(graph.size_bytes, memory.largest_constants(graph))], Needs()
     rules: list[Any] = [
-        refusals.python_functions,
+        python_functions.python_functions,
         refusals.captured_resources,
         refusals.nested_service,
         refusals.unsplittable,
@@ -101,5 +100,6 @@ def examine(dataset: tf.data.Dataset, job: Job) -> tuple[list[Finding], Mapping[
         memory.buffers,
         memory.caches,
     ]
+    needs = Needs(libraries.importable(graph), python_functions.servable(graph, job))
     findings = dict.fromkeys(finding for rule in rules for finding in rule(graph, job))
-    return sorted(findings, key=lambda finding: not finding.refused), libraries.importable(graph)
+    return sorted(findings, key=lambda finding: not finding.refused), needs

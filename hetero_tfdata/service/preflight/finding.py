@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hetero_tfdata.cluster.instances import instance
 from hetero_tfdata.cluster.topology import Cluster, Role
 from hetero_tfdata.service.custom_ops import PRELOADED_VARIABLE, is_installed
+from hetero_tfdata.service.functions import Functions
 from hetero_tfdata.service.supervisor import usable_cpus, worker_count
 
-__all__ = ["Finding", "Job", "host_memory_bytes", "known_preloads"]
+__all__ = ["Finding", "Job", "Needs", "host_memory_bytes", "known_preloads"]
 
 
 def host_memory_bytes() -> int | None:
@@ -56,6 +58,19 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What a worker has to import before it can run the graph.
+
+    Attributes:
+        libraries: module -> the custom operations of it that the graph names.
+        functions: the graph's Python functions; None: it has none.
+    """
+
+    libraries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    functions: Functions | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """Where the dataset is about to run, as far as it is known.
 
@@ -68,6 +83,7 @@ class Job:
         preloaded: modules whose custom operations the workers have.
         takes_demands: the hosts import what the graph needs when distribute() tells them; not those of another service.
         coordinated: the ranks read in turns, as in `distribute`.
+        dataset_fn: what makes the dataset, as in `distribute`.
     """
 
     processing_mode: str = "dynamic"
@@ -78,6 +94,7 @@ class Job:
     preloaded: tuple[str, ...] = ()
     takes_demands: bool = False
     coordinated: bool = False
+    dataset_fn: str | None = None
 
     @classmethod
     def of(
@@ -88,6 +105,7 @@ class Job:
         own_workers: bool,
         coordinated: bool = False,
         workers_per_host: int | None = None,
+        dataset_fn: str | None = None,
     ) -> Job:
         """What this process knows: every serving host has at least one worker, or as many as the wire asks for; a data host
         has what its instance type has, and if that is not known, what this host has."""
@@ -108,6 +126,7 @@ class Job:
             preloaded=known_preloads(),
             takes_demands=own_workers,
             coordinated=coordinated,
+            dataset_fn=dataset_fn,
         )
 
     @property

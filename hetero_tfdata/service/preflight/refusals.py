@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import tensorflow as tf
+from collections.abc import Iterator
 
 from hetero_tfdata.service.preflight.finding import Finding, Job
 from hetero_tfdata.service.preflight.graph import Graph
@@ -18,7 +14,6 @@ __all__ = [
     "coordinated_end",
     "graph_too_large",
     "nested_service",
-    "python_functions",
     "unsplittable",
 ]
 
@@ -26,7 +21,6 @@ __all__ = [
 # 1 MiB is for what goes around the graph: the stages that distribute() adds, the request itself.
 LARGEST_GRAPH_BYTES = 2**31 - 2**20
 
-_PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 # Stages for which TensorFlow has no way to divide their source. Each was run: "Splitting is not implemented for ..." or
 # "Cannot create split providers for dataset of type ..." at the first element (TF 2.15.1).
 _UNSPLITTABLE = {
@@ -41,39 +35,6 @@ _HANDLES = {
     "Queue": "a queue of this process",
     "LookupTable": "a table whose content TensorFlow can't write into the graph (DenseHashTable)",
 }
-
-
-def python_functions(graph: Graph, job: Job) -> Iterator[Finding]:
-    """Generators and Python functions: only their numbers are in the graph, the functions stay in this process."""
-    del job
-    generators: dict[str, str] = {}
-    functions: dict[str, str] = {}
-    for stage in graph.all_stages:
-        nodes = list(graph.operations_of(stage))
-        names = [name for node in nodes if node.op in _PYTHON_OPS and (name := _python_name(node))]
-        if any(node.op == "GeneratorDataset" for node in nodes):
-            generators[f"from_generator({names[0] if names else ''})"] = stage.call()
-            continue
-        for node in nodes:
-            if node.op in _PYTHON_OPS:
-                kind = "py_function" if node.op == "EagerPyFunc" else "numpy_function"
-                functions[f"{kind}({_python_name(node) or ''}) in {stage.call()}"] = stage.call()
-    for operation in generators:
-        yield Finding(
-            "generator",
-            operation,
-            "the generator lives in this process, a worker can't call it",
-            "write the samples to TFRecord files and read those, or leave this dataset undistributed",
-            refused=True,
-        )
-    for operation in functions:
-        yield Finding(
-            "python-function",
-            operation,
-            "the function lives in this process, a worker can't call it",
-            "write it in TensorFlow operations, or map it after distribute()",
-            refused=True,
-        )
 
 
 def captured_resources(graph: Graph, job: Job) -> Iterator[Finding]:
@@ -152,38 +113,3 @@ def coordinated_end(graph: Graph, job: Job) -> Iterator[Finding]:
             "repeat() before the batches are made, and steps_per_epoch in the training",
             refused=True,
         )
-
-
-def _python_name(node: Any) -> str | None:
-    """ "decode, train.py:12": the function that the node calls, from the registry of this process."""
-    from tensorflow.python.ops import script_ops
-
-    registered = script_ops._py_funcs.get(node.attr["token"].s) or script_ops._py_funcs.get(node.attr["token"].s.decode())
-    code = getattr(_user_function(registered), "__code__", None)
-    return f"{code.co_name}, {os.path.basename(code.co_filename)}:{code.co_firstlineno}" if code else None
-
-
-def _user_function(registered: Any) -> Callable[..., Any] | None:
-    """The first function outside TensorFlow among what the registered one wraps."""
-    own = os.path.dirname(tf.__file__)
-    waiting = [registered]
-    seen: set[int] = set()
-    while waiting and len(seen) < 200:
-        value = waiting.pop(0)
-        if value is None or id(value) in seen:
-            continue
-        seen.add(id(value))
-        code = getattr(value, "__code__", None)
-        if code is not None and not code.co_filename.startswith(own):
-            return value
-        waiting += [getattr(value, name, None) for name in ("_func", "_generator", "__wrapped__", "__func__", "func")]
-        if code is None and callable(value) and not isinstance(value, type):
-            waiting.append(getattr(type(value), "__call__"))  # noqa: B009, B004  (an object with a method of that name)
-        for cell in getattr(value, "__closure__", None) or ():
-            try:
-                inside = cell.cell_contents
-            except ValueError:
-                continue
-            if callable(inside) or type(inside).__name__ == "_GeneratorState":
-                waiting.append(inside)
-    return None
