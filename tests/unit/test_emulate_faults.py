@@ -12,6 +12,7 @@ from hetero_tfdata.emulate.faults import Fault, located
 from hetero_tfdata.emulate.hosts import Host
 from hetero_tfdata.emulate.striking import Striker
 from hetero_tfdata.errors import ConfigurationError
+from support import children_of, wait_for
 
 HOSTS = (
     Host("algo-1", "dnn_group", "ml.p4d.24xlarge", "127.0.0.1"),
@@ -124,6 +125,8 @@ def test_a_process_that_takes_its_time_to_die_is_not_killed_again(monkeypatch):
     parent = subprocess.Popen([sys.executable, "-c", TWO_WORKERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with parent:
         assert parent.stdout.readline() == b"up\n"
+        # a process has no command line yet for a moment after its exec (fs/exec.c)
+        wait_for(lambda: sum("worker" in command for command in children_of(parent.pid).values()) == 2, 10, "both command lines")
         host = SimpleNamespace(process=parent, host=SimpleNamespace(name="algo-1", group="cpus"))
         striker = Striker([Fault.parse("0s:kill-worker:algo-1")] * 3, lambda kind, *_: said.append(kind))
         striker.act(1.0, {"algo-1": host}, ())

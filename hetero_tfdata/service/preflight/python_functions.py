@@ -32,7 +32,7 @@ def python_functions(graph: Graph, job: Job) -> Iterator[Finding]:
             generators[f"from_generator({names[0] if names else ''})"] = stage.call()
             continue
         for node in nodes:
-            if node.op in _PYTHON_OPS and not (job.takes_demands and (job.dataset_fn or _is_found(node))):
+            if node.op in _PYTHON_OPS and not (job.takes_demands and _is_found(node, by_tracing=job.dataset_fn is not None)):
                 kind = "py_function" if node.op == "EagerPyFunc" else "numpy_function"
                 functions[f"{kind}({_name_of(node) or ''}) in {stage.call()}"] = stage.call()
     for operation in generators:
@@ -60,7 +60,7 @@ def servable(graph: Graph, job: Job) -> Functions | None:
         return None
     nodes = function_nodes(graph)
     registered = registered_functions(nodes)
-    if not registered or (job.dataset_fn is None and not all(_is_found(node) for node in nodes.values())):
+    if not registered or not all(_is_found(node, by_tracing=job.dataset_fn is not None) for node in nodes.values()):
         return None
     found, functions = zip(*registered, strict=True)
     return Functions(tuple(found), job.dataset_fn, versions_of(functions))
@@ -86,10 +86,13 @@ def registered_functions(nodes: dict[str, Any]) -> list[tuple[PythonFunction, Ca
     return sorted(found, key=lambda one: one[0].number)
 
 
-def _is_found(node: Any) -> bool:
-    """Whether a worker could import what the node calls. Of composite tensors TensorFlow wraps the function once more."""
+def _is_found(node: Any, *, by_tracing: bool) -> bool:
+    """Whether a worker could find what the node calls: by tracing the dataset, or by importing the function alone. Around one
+    that takes or gives composite tensors TensorFlow puts another, which no import brings."""
     registered = _registered(node.attr["token"].s.decode())
     function = _user_function(registered)
+    if by_tracing:
+        return function is not None
     called = getattr(registered, "_func", registered)
     is_wrapped = getattr(called, "__qualname__", "").startswith("_wrap_for_composites")
     return function is not None and not is_wrapped and is_importable(function)
