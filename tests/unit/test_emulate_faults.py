@@ -126,7 +126,7 @@ def test_a_process_that_takes_its_time_to_die_is_not_killed_again(monkeypatch):
     with parent:
         assert parent.stdout.readline() == b"up\n"
         # a process has no command line yet for a moment after its exec (fs/exec.c)
-        wait_for(lambda: sum("worker" in command for command in children_of(parent.pid).values()) == 2, 10, "both command lines")
+        wait_for(lambda: sum("worker" in words for words in children_of(parent.pid).values()) == 2, 10, "both command lines")
         host = SimpleNamespace(process=parent, host=SimpleNamespace(name="algo-1", group="cpus"))
         striker = Striker([Fault.parse("0s:kill-worker:algo-1")] * 3, lambda kind, *_: said.append(kind))
         striker.act(1.0, {"algo-1": host}, ())
